@@ -1,0 +1,150 @@
+"""Engine `core`: the object that clang built once, loaded by libbpf with CO-RE relocations.
+
+An engine turns sources into file descriptors and a reason for each program that it could not load;
+attaching, maps and reading are the tracer's business and the same for every engine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from flowlens.kernel import btf, errors, libbpf, probes
+
+NAME = "core"
+_LOG_BYTES = 1 << 20
+_EPERM, _ENOENT = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an engine yields; file descriptors are the receiver's to close.
+
+    `failures`: hook -> why its program is not among `programs`. `typed`: attach as tp_btf, without a name.
+    """
+
+    engine: str
+    maps: Mapping[str, int]
+    programs: Mapping[str, int]
+    failures: Mapping[str, str]
+    reset_reasons: Mapping[int, str]
+    typed: bool = True
+
+
+def object_path() -> Path:
+    """The compiled object. Raises errors.Unavailable when it was not built."""
+    path = Path(str(resources.files("flowlens") / "flowlens.bpf.o"))
+    if not path.exists():
+        raise errors.Unavailable(f"{path} is missing: build it with `make bpf` (needs clang 14 or newer)")
+    return path
+
+
+def load() -> Loaded:
+    """Loads every program that this kernel accepts.
+
+    Raises errors.Unavailable without BTF, libbpf or privileges, errors.LoadFailed when nothing loads.
+    """
+    require_privileges()
+    path = object_path()
+    kernel = btf.describe(probes.TRACEPOINTS)
+    failures = {
+        hook: "this kernel has no such tracepoint" for hook in probes.TRACEPOINTS if hook not in kernel.tracepoints
+    }
+    candidates = frozenset(probes.BY_HOOK) - failures.keys()
+    try:
+        maps, programs = _load_set(path, candidates)
+    except errors.KernelError:
+        failures |= _failures_one_by_one(path, candidates)
+        maps, programs = _load_set(path, candidates - failures.keys())
+    return Loaded(NAME, maps, programs, failures, kernel.reset_reasons)
+
+
+def require_privileges() -> None:
+    """Raises errors.Unavailable unless this process has CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)."""
+    effective = int(_status_field("CapEff"), 16)
+    cap_perfmon, cap_bpf, cap_sys_admin = 1 << 38, 1 << 39, 1 << 21
+    if effective & cap_sys_admin or (effective & cap_bpf and effective & cap_perfmon):
+        return
+    missing = [
+        name for name, bit in (("CAP_BPF", cap_bpf), ("CAP_PERFMON", cap_perfmon)) if not effective & bit
+    ]
+    raise errors.Unavailable(
+        f"this process lacks {' and '.join(missing)}: run it as root, or give the container these capabilities"
+    )
+
+
+def _status_field(name: str) -> str:
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(name + ":"):
+            return line.split()[1]
+    return "0"
+
+
+def _load_set(path: Path, hooks: frozenset[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Loads the object with the programs of these hooks only; returns copies of the file descriptors."""
+    with _opened(path) as handle:
+        lib = libbpf.library()
+        handles = {}
+        for program in probes.PROGRAMS:
+            found = lib.bpf_object__find_program_by_name(handle, program.name.encode())
+            handles[program.hook] = libbpf.pointer(found, f"find program {program.name}")
+            lib.bpf_program__set_autoload(handles[program.hook], program.hook in hooks)
+        libbpf.check(lib.bpf_object__load(handle), f"load {path.name}")
+        programs = {hook: os.dup(lib.bpf_program__fd(handles[hook])) for hook in sorted(hooks)}
+        return dict(_map_fds(handle)), programs
+
+
+def _map_fds(handle: ctypes.c_void_p) -> Iterator[tuple[str, int]]:
+    lib = libbpf.library()
+    current = lib.bpf_object__next_map(handle, None)
+    while current:
+        name = lib.bpf_map__name(ctypes.c_void_p(current)).decode()
+        yield name, os.dup(lib.bpf_map__fd(ctypes.c_void_p(current)))
+        current = lib.bpf_object__next_map(handle, ctypes.c_void_p(current))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ctypes.c_void_p]:
+    lib = libbpf.library()
+    handle = libbpf.pointer(lib.bpf_object__open_file(str(path).encode(), None), f"open {path}")
+    try:
+        yield handle
+    finally:
+        lib.bpf_object__close(handle)
+
+
+def _failures_one_by_one(path: Path, hooks: frozenset[str]) -> dict[str, str]:
+    """The slow way, only when loading all failed: which programs are refused, and in the verifier's words."""
+    failures = {}
+    for hook in sorted(hooks):
+        try:
+            maps, programs = _load_set(path, frozenset((hook,)))
+        except errors.SystemCallFailed as error:
+            failures[hook] = _verifier_words(path, hook) or str(error)
+        else:
+            for fd in (*maps.values(), *programs.values()):
+                os.close(fd)
+    if len(failures) == len(hooks):
+        first = next(iter(failures.values()), "no program to load")
+        raise errors.LoadFailed(f"no BPF program could be loaded: {first}", first)
+    return failures
+
+
+def _verifier_words(path: Path, hook: str) -> str:
+    lib = libbpf.library()
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    with _opened(path) as handle:
+        for program in probes.PROGRAMS:
+            found = ctypes.c_void_p(lib.bpf_object__find_program_by_name(handle, program.name.encode()))
+            lib.bpf_program__set_autoload(found, program.hook == hook)
+            if program.hook == hook:
+                lib.bpf_program__set_log_buf(found, log, ctypes.c_size_t(_LOG_BYTES))
+        lib.bpf_object__load(handle)
+    lines = [line for line in log.value.decode(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("processed ", "verification time", "stack depth"))]
+    return told[-1][:300] if told else ""
