@@ -77,7 +77,8 @@ def _measure(text: str) -> None:
         try:
             tally.add(event)
         except DocumentError as error:
-            raise DocumentError(str(error), event.start_mark.line + 1) from None
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise DocumentError(str(error), line) from None
 
 
 class _Tally:

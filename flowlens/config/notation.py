@@ -64,7 +64,7 @@ def ports_text(first: int, last: int) -> str:
 
 
 def pod_label(key: str) -> str:
-    """The metric label that shows a pod label: `label_app_kubernetes_io_name` for `app.kubernetes.io/name`."""
+    """Metric label of a pod label: `label_app_kubernetes_io_name` for `app.kubernetes.io/name`."""
     return metrics.POD_LABEL_PREFIX + _NOT_IN_LABEL.sub("_", key)
 
 
