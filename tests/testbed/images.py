@@ -33,12 +33,16 @@ class ImageError(Exception):
 
 def write_busybox(path: Path) -> None:
     """Write the OCI archive that holds the busybox and pause images."""
+    write_archive(path, busybox_layer(), (BUSYBOX, PAUSE))
+
+
+def busybox_layer() -> bytes:
+    """The uncompressed layer with this machine's static busybox."""
     busybox = shutil.which("busybox", path=requirements.search_path())
     if busybox is None:
         raise ImageError("no busybox in PATH: python -m tests.testbed requirements")
     listing = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True)
-    layer = _layer(Path(busybox).read_bytes(), listing.stdout.split())
-    write_archive(path, layer, (BUSYBOX, PAUSE))
+    return _layer(Path(busybox).read_bytes(), listing.stdout.split())
 
 
 def _layer(program: bytes, applets: list[str]) -> bytes:
