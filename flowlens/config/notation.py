@@ -29,7 +29,7 @@ _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 def duration_seconds(text: str) -> float:
     """Seconds in `5m`, `90s`, `1h30m`; ValueError when it is no such text."""
-    if not re.match(DURATION_PATTERN, text):
+    if not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f"{text!r} is not a duration such as 5m, 90s or 1h30m")
     return sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
 
@@ -48,7 +48,7 @@ def duration_text(seconds: float) -> str:
 def port_range(entry: int | str) -> tuple[int, int]:
     """First and last port of `8080` or `"8000-8100"`; ValueError says what is wrong with it."""
     text = str(entry)
-    if not re.match(PORTS_PATTERN, text):
+    if not re.fullmatch(PORTS_PATTERN, text):
         raise ValueError('not a port (8080) or a range of ports ("8000-8100")')
     first, _, last = text.partition("-")
     low, high = int(first), int(last or first)
