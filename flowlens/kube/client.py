@@ -37,7 +37,8 @@ class Client:
 
     def close(self) -> None:
         """Ends the request in flight (its thread gets Stopped) and refuses later ones. Any thread."""
-        self._interrupter.stop()
+        if not self._interrupter.stop():
+            self._close_pool()
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> bytes:
         """The whole body. Raises KubeError."""
@@ -67,7 +68,10 @@ class Client:
     ) -> Iterator[tuple[urllib3.BaseHTTPResponse, str]]:
         """An answer 200 whose body is yet to be read, and its name for messages."""
         where = f"{self.server.url}{path}"
-        with self._interrupter.request(), self._named_failures(where):
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._close_pool_if_stopped)
+            ending.enter_context(self._interrupter.request())
+            ending.enter_context(self._named_failures(where))
             response = self._request(path, parameters, read_seconds)
             complete = False
             try:
@@ -87,11 +91,11 @@ class Client:
         headers = {"Accept": "application/json", "User-Agent": self._agent}
         if token := self.server.token.value():
             headers["Authorization"] = f"Bearer {token}"
-        if self._pool is None:
-            self._pool = self._new_pool()
+        if (pool := self._pool) is None:  # a local name: close() may empty the attribute meanwhile
+            pool = self._pool = self._new_pool()
         base = urlsplit(self.server.url).path.rstrip("/")
         query = f"?{urlencode(parameters)}" if parameters else ""
-        return self._pool.urlopen(
+        return pool.urlopen(
             "GET",
             f"{base}{path}{query}",
             headers=headers,
@@ -132,9 +136,16 @@ class Client:
     def _start_afresh(self) -> None:
         """Token, CA and client certificate may all have been replaced on disk: read them again."""
         self.server.token.distrust()
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        self._close_pool()
+
+    def _close_pool_if_stopped(self) -> None:
+        if self._interrupter.stopped:
+            self._close_pool()
+
+    def _close_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
     @contextlib.contextmanager
     def _named_failures(self, where: str) -> Iterator[None]:
@@ -192,12 +203,10 @@ def _certificate_refusal(problem: BaseException) -> ssl.SSLCertVerificationError
 
 def _in_words(problem: BaseException) -> str:
     match problem:
-        case urllib3_errors.ConnectTimeoutError():
-            return f"no connection within {CONNECT_SECONDS:g} s"
-        case urllib3_errors.ReadTimeoutError():
-            return "no answer in time; the connection may be half open"
         case urllib3_errors.NewConnectionError():
             return f"cannot connect ({problem.__cause__})"
+        case urllib3_errors.TimeoutError():
+            return "no answer in time; the connection may be half open"
         case _:
             return f"connection broken ({problem})"
 

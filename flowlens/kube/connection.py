@@ -72,14 +72,15 @@ class Interrupter:
                 if self._closed_while_busy:
                     self._drop()
 
-    def stop(self) -> None:
-        """Wakes whoever waits on the socket, now and for ever."""
+    def stop(self) -> bool:
+        """Wakes whoever waits on the socket, now and for ever. Returns whether a request was under way."""
         with self._lock:
             self.stopped = True
             if self._socket is not None:
                 with contextlib.suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
             self._drop()
+            return self._busy
 
     def _drop(self) -> None:
         if self._socket is not None:
@@ -142,3 +143,9 @@ class TlsPool(urllib3.HTTPSConnectionPool):
     """One kept connection, TLS."""
 
     ConnectionCls = _InterruptibleTls
+
+    def _validate_conn(self, conn: Any) -> None:
+        """Connects. Overrides a warning at each request to a server whose certificate is not
+        verified: whoever switched that off said so once, in the settings."""
+        if conn.is_closed:
+            conn.connect()
