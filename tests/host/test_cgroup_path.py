@@ -70,7 +70,9 @@ def test_a_parent_never_changes_the_innermost_container(parent: str, case: dict[
         assert below.pods[-len(alone.pods) :] == alone.pods
 
 
-@given(st.sampled_from(CONTAINER_CASES), st.lists(st.sampled_from(["init.scope", "a", "app.slice", "b.service"])))
+@given(
+    st.sampled_from(CONTAINER_CASES), st.lists(st.sampled_from(["init.scope", "a", "app.slice", "b.service"]))
+)
 def test_a_cgroup_below_a_container_belongs_to_it(case: dict[str, Any], below: list[str]) -> None:
     path = "/".join([case["path"], *below])
     assert cgroup_path.parse(path).container_id == cgroup_path.parse(case["path"]).container_id
