@@ -7,11 +7,17 @@
 enum { FAILED_REFUSED, FAILED_TIMEOUT, FAILED_UNREACHABLE, FAILED_RESET, FAILED_ABORTED, FAILED_OTHER };
 enum { FL_ENETUNREACH = 101, FL_ECONNRESET = 104, FL_ETIMEDOUT = 110, FL_ECONNREFUSED = 111, FL_EHOSTUNREACH = 113 };
 
-/* No error on the socket: the application gave up (tcp_disconnect() sets ECONNRESET only after this event); but a socket that
- * never sent its SYN failed inside connect(), for want of a free local port for example. */
-static __always_inline u16 failure_of(struct sock *sk, struct tcp_sock *tp)
+/* No error on the socket: either it was reported before, and reading it cleared it (since 6.9 an ICMP unreachable no longer ends
+ * the attempt, commit 0a8de364ff7a, and the kernel does not count it as AttemptFails), or the application gave up
+ * (tcp_disconnect() sets ECONNRESET only after this event); but a socket that never sent its SYN failed inside connect(), for
+ * want of a free local port for example. */
+static __always_inline u16 failure_of(struct sock *sk, struct tcp_sock *tp, struct fl_socket *s)
 {
-	switch (FIELD(sk, sk_err)) {
+	int error = FIELD(sk, sk_err);
+
+	if (!error && s)
+		error = s->error;
+	switch (error) {
 	case 0:
 		return FIELD(tp, segs_out) ? FAILED_ABORTED : FAILED_OTHER;
 	case FL_ECONNREFUSED:
@@ -98,6 +104,7 @@ static __always_inline int begin_connect(struct fl_settings *set, struct sock *s
 		s->listener = 0;
 		s->open = OPEN_NO;
 		s->closed = 0;
+		s->error = 0;
 		s->uncounted_connect = !port && (set->masks[METRIC_CONNECT] & FIELD_SRC_PORT);
 		if (s->uncounted_connect)
 			s->uncounted_connect = wanted(set, ROLE_CLIENT, port, ends.remote_port);
@@ -188,7 +195,7 @@ static __always_inline int connect_failed(struct fl_settings *set, struct sock *
 		s->closed = 1;
 	}
 	if (wanted(set, ROLE_CLIENT, ends.local_port, ends.remote_port))
-		count(set, &owner, METRIC_CONNECT_FAILURES, failure_of(sk, tp), 0, 1, 0, &ends);
+		count(set, &owner, METRIC_CONNECT_FAILURES, failure_of(sk, tp, s), 0, 1, 0, &ends);
 	return 0;
 }
 
@@ -237,6 +244,20 @@ HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 	if (old == TCP_SYN_RECV && !(s && s->owner.role == ROLE_CLIENT))
 		return accepted(set, sk, tp, s);
 	return s && s->owner.role == ROLE_CLIENT ? connected(set, sk, s) : 0;
+}
+
+/* Fires when an error is reported to the application, so never on the path of a packet. */
+HOOK(inet_sk_error_report, struct sock *sk)
+{
+	int error = FIELD(sk, sk_err);
+	struct fl_socket *s;
+
+	if (FIELD(sk, __sk_common.skc_state) != TCP_SYN_SENT || !TCP(sk))
+		return 0;
+	s = SOCKET_GET(sockets, sk);
+	if (s)
+		s->error = error ? error : FIELD(sk, sk_err_soft);
+	return 0;
 }
 
 #endif

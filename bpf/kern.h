@@ -45,6 +45,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
+	int sk_err_soft;
 	struct sock_cgroup_data sk_cgrp_data;
 } KERN;
 struct request_sock {

@@ -96,7 +96,7 @@ class Metric:
     """One metric family.
 
     `name` is what a FlowLensConfig calls it; `exposed` what Prometheus sees. `number` is its
-    `enum fl_metric`. `labels` are its own labels, `hooks` the probes that it needs (all of them).
+    `enum fl_metric`. `labels` are its own labels, `hooks` the probes that it wants.
     """
 
     number: int
@@ -116,6 +116,7 @@ class Metric:
 
 
 SET_STATE, RETRANSMIT, SYNACK = "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack"
+ERROR_REPORT = "inet_sk_error_report"
 SEND_RESET, RECEIVE_RESET = "tcp_send_reset", "tcp_receive_reset"
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -144,7 +145,7 @@ CATALOGUE: tuple[Metric, ...] = (
         PREFIX + "connect_failures_total",
         Kind.COUNTER,
         "Connection attempts that failed, by reason; aborted means that the application gave up.",
-        (SET_STATE,),
+        (SET_STATE, ERROR_REPORT),
         ("reason",),
     ),
     Metric(

@@ -50,6 +50,12 @@ PROGRAMS: tuple[Program, ...] = (
     Program(metrics.SEND_RESET, "hook_tcp_send_reset", Attachment.TRACEPOINT, "resets sent", core=True),
     Program(metrics.RECEIVE_RESET, "hook_tcp_receive_reset", Attachment.TRACEPOINT, "resets received", core=True),
     Program(
+        metrics.ERROR_REPORT,
+        "hook_inet_sk_error_report",
+        Attachment.TRACEPOINT,
+        "why a connect failed, where the kernel lets the application end it",
+    ),
+    Program(
         "cgroup_mkdir",
         "hook_cgroup_mkdir",
         Attachment.TRACEPOINT,
