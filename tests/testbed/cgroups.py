@@ -96,32 +96,28 @@ def left() -> list[Path]:
     return [path / places.NAME for path, _ in mounts() if (path / places.NAME).exists()]
 
 
-def empty() -> None:
-    """Kill every process of the cluster and wait until none is left."""
-    top = folder(places.NAME)
-    if top.exists():
-        deadline.until(lambda: _killed(top), "the cluster's processes to end", 30)
-
-
-def _killed(top: Path) -> bool:
-    """Kill all below at once; by pid where the kernel (before 5.14) has no cgroup.kill."""
-    with contextlib.suppress(OSError):
-        (top / "cgroup.kill").write_text("1")
-    alive = processes(f"/{places.NAME}")
-    for pid in alive:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return not alive
-
-
 def remove() -> None:
-    """Remove the empty cgroups from every hierarchy."""
-    tops = [path / places.NAME for path, _ in mounts()]
-    deadline.until(lambda: _removed(tops), "the cluster's cgroups to be removable", 10)
+    """Kill every process of the cluster and remove its cgroups.
+
+    Both again until nothing is left: a process that an interrupted `up` had just started may
+    join its cgroup late, and a cgroup stays busy for a moment after its last process has died.
+    """
+    deadline.until(_removed, "the cluster's processes and cgroups to go", 30)
 
 
-def _removed(tops: list[Path]) -> bool:
-    for path in (path for top in tops for path in _tree(top)):
-        with contextlib.suppress(OSError):  # busy for a moment after its last process has died
+def _removed() -> bool:
+    _kill(folder(places.NAME))
+    for path in (path for top in left() for path in _tree(top)):
+        with contextlib.suppress(OSError):
             path.rmdir()
-    return not any(top.exists() for top in tops)
+    return not left()
+
+
+def _kill(top: Path) -> None:
+    """Kill all below at once; by pid where the kernel (before 5.14) has no cgroup.kill."""
+    try:
+        (top / "cgroup.kill").write_text("1")
+    except OSError:
+        for pid in processes(f"/{places.NAME}"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -142,7 +142,6 @@ def down() -> None:
 
 def _clear() -> None:
     """Processes first: namespaces, mounts, links and addresses go with the last of them."""
-    cgroups.empty()
     cgroups.remove()
     if left := nodes.mounts_left():
         raise cluster.ClusterError(f"refusing to delete through mounts: unmount {left} by hand")

@@ -44,6 +44,7 @@ class Progress:
         self._write()
         yield
         took = self._clock() - began
+        self._step = ("", 0.0, self._clock())
         self._pending -= expected_seconds
         self._planned += expected_seconds
         self._spent += took
