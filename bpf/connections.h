@@ -246,17 +246,23 @@ HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 	return s && s->owner.role == ROLE_CLIENT ? connected(set, sk, s) : 0;
 }
 
-/* Fires when an error is reported to the application, so never on the path of a packet. */
+/* Fires when an error is reported to the application, so not on the path of packets. */
 HOOK(inet_sk_error_report, struct sock *sk)
 {
 	int error = FIELD(sk, sk_err);
 	struct fl_socket *s;
+	struct sk_buff *last;
 
 	if (FIELD(sk, __sk_common.skc_state) != TCP_SYN_SENT || !TCP(sk))
 		return 0;
+	/* An ICMP message is put into the error queue and reported before the socket has its error. */
+	if (!error && FIELD(sk, sk_error_queue.qlen)) {
+		last = FIELD(sk, sk_error_queue.prev);
+		error = PEEK((struct sock_exterr_skb *)last->cb, ee.ee_errno);
+	}
 	s = SOCKET_GET(sockets, sk);
-	if (s)
-		s->error = error ? error : FIELD(sk, sk_err_soft);
+	if (s && error)
+		s->error = error;
 	return 0;
 }
 

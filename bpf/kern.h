@@ -42,10 +42,14 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 	struct sock *skc_listener;
 } KERN;
+struct sk_buff_head {
+	struct sk_buff *prev;
+	u32 qlen;
+} KERN;
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
-	int sk_err_soft;
+	struct sk_buff_head sk_error_queue;
 	struct sock_cgroup_data sk_cgrp_data;
 } KERN;
 struct request_sock {
@@ -84,6 +88,12 @@ struct sk_buff {
 } KERN;
 struct tcp_skb_cb {
 	u16 tcp_gso_segs;
+} KERN;
+struct sock_extended_err {
+	u32 ee_errno;
+} KERN;
+struct sock_exterr_skb {
+	struct sock_extended_err ee;
 } KERN;
 struct iphdr {
 	u32 saddr;
