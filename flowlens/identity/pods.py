@@ -22,7 +22,7 @@ MOST_PODS = 8_192
 
 
 class PodInfo(Protocol):
-    """One pod; immutable, compared by value. A frozen dataclass with these fields satisfies it."""
+    """What a name needs of a pod; immutable and compared by value, as a frozen dataclass is."""
 
     @property
     def uid(self) -> str:
@@ -33,10 +33,6 @@ class PodInfo(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def node_name(self) -> str: ...
-    @property
-    def host_network(self) -> bool: ...
-    @property
     def workload(self) -> str: ...
     @property
     def workload_kind(self) -> str: ...
@@ -45,9 +41,6 @@ class PodInfo(Protocol):
     @property
     def containers(self) -> Mapping[str, str]:
         """Container id (64 hex digits, no scheme) -> name; init, sidecar and ephemeral ones too."""
-
-    @property
-    def pod_ip(self) -> tuple[str, ...]: ...
 
 
 class PodSource(Protocol):
