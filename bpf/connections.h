@@ -134,6 +134,7 @@ static __always_inline int begin_listen(struct fl_settings *set, struct sock *sk
 	s->open = OPEN_NO;
 	s->closed = 0;
 	s->uncounted_connect = 0;
+	SOCKET_LISTENS(sockets, sk);
 	return 0;
 }
 
@@ -238,7 +239,7 @@ HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 	if (new == TCP_CLOSE && old == TCP_SYN_SENT)
 		return connect_failed(set, sk, tp, SOCKET_GET(sockets, sk));
 	/* Made even for a socket that closes unknown to us, or the iterator could adopt it a moment later. */
-	s = SOCKET_NEW(sockets, sk);
+	s = old == TCP_SYN_RECV ? SOCKET_ACCEPTED(sockets, sk) : SOCKET_NEW(sockets, sk);
 	if (new == TCP_CLOSE)
 		return s && !s->listener ? ended(set, sk, tp, s) : 0;
 	if (old == TCP_SYN_RECV && !(s && s->owner.role == ROLE_CLIENT))

@@ -77,6 +77,10 @@ typedef __u64 u64;
 #define SOCKET_GET(m, sk) ((struct fl_socket *)bpf_sk_storage_get(&(m), (struct sock *)(sk), 0, 0))
 #define SOCKET_NEW(m, sk) \
 	((struct fl_socket *)bpf_sk_storage_get(&(m), (struct sock *)(sk), 0, BPF_SK_STORAGE_GET_F_CREATE))
+/* SOCKET_ACCEPTED: as SOCKET_NEW for a socket that was just accepted, which starts as a copy of its listener's. SOCKET_LISTENS:
+ * this socket's V is filled and it listens; for engines whose sockets do not inherit by themselves. */
+#define SOCKET_ACCEPTED(m, sk) SOCKET_NEW(m, sk)
+#define SOCKET_LISTENS(m, sk) ((void)0)
 /* LOCK(s) ... UNLOCK(s): hooks hold the socket's lock, iterators do not; without this both count the same thing. */
 #define LOCK(s) bpf_spin_lock(&(s)->lock)
 #define UNLOCK(s) bpf_spin_unlock(&(s)->lock)

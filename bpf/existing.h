@@ -132,6 +132,13 @@ SWEEP(live)
 	bpf_seq_write(FIELD(ctx->meta, seq), &flow, sizeof(flow));
 	return 0;
 }
+#else
+/* Not at ->CLOSE: resets are reported after it and need the owner. */
+HOOK(tcp_destroy_sock, struct sock *sk)
+{
+	SOCKET_DROP(sockets, sk);
+	return 0;
+}
 #endif
 
 #endif

@@ -49,6 +49,7 @@ struct sk_buff_head {
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
+	u16 sk_protocol;
 	struct sk_buff_head sk_error_queue;
 	struct sock_cgroup_data sk_cgrp_data;
 } KERN;
