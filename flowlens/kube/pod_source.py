@@ -85,7 +85,7 @@ class PodSource:
         self._api = api
         self._settings = settings
         self._pace = pace or Pace()
-        self._names = roster.Names()
+        self._names = roster.NOBODY
         self._ready = threading.Event()
         self._roster = roster.Roster()
         self._state = SourceState()
@@ -149,6 +149,12 @@ class PodSource:
             self._kubelet.close()
         if self._thread.is_alive():
             self._thread.join(wait_seconds)
+
+    @property
+    def running(self) -> bool:
+        """Whether one of its threads lives."""
+        watch = self._watch
+        return self._thread.is_alive() or (watch is not None and watch.running)
 
     # --- the source's own thread ----------------------------------------------------------------
 

@@ -24,9 +24,13 @@ KEEP_MOST = 2000
 class Names:
     """A snapshot. `present` counts the pods that were in the last answer."""
 
-    pods: Mapping[str, pods.PodInfo] = MappingProxyType({})
-    containers: Mapping[str, str] = MappingProxyType({})
-    present: int = 0
+    pods: Mapping[str, pods.PodInfo]
+    containers: Mapping[str, str]
+    present: int
+
+
+NOBODY = Names(MappingProxyType({}), MappingProxyType({}), 0)
+"""Before the first answer."""
 
 
 What = TypeVar("What", pods.PodInfo, str)
@@ -55,10 +59,12 @@ class Roster:
         self._containers = {
             identity: name for pod in self._present.values() for identity, name in pod.containers.items()
         }
-        for uid in before.keys() - self._present.keys():
-            self._gone[uid] = _Gone(before[uid], now)
-        for identity in containers_before.keys() - self._containers.keys():
-            self._gone_containers[identity] = _Gone(containers_before[identity], now)
+        for uid, pod in before.items():
+            if uid not in self._present:
+                self._gone[uid] = _Gone(pod, now)
+        for identity, name in containers_before.items():
+            if identity not in self._containers:
+                self._gone_containers[identity] = _Gone(name, now)
         self._forget(now)
         return self._names()
 
