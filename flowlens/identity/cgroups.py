@@ -44,6 +44,7 @@ class Cgroups:
         self._clock = clock
         self._live: dict[int, str] = {}
         self._gone: cachetools.TTLCache[int, str] = cachetools.TTLCache(MOST_GONE, GONE_SECONDS, clock)
+        self._kept: dict[int, str] = {}
         self._asked: dict[int, int] = {}
         self._scans = 0
         self._next_scan = clock()
@@ -91,7 +92,7 @@ class Cgroups:
 
     def path(self, cgroup: int) -> str | None:
         """The path as far as it is known; nothing is read."""
-        return self._live.get(cgroup) or self._gone.get(cgroup)
+        return self._live.get(cgroup) or self._kept.get(cgroup) or self._gone.get(cgroup)
 
     def is_live(self, cgroup: int) -> bool:
         """Whether the last scan or a later event has it; nothing is read."""
@@ -121,13 +122,11 @@ class Cgroups:
         """Finds out who is gone, at most as often as scans are allowed, and keeps names in use."""
         if self.may_scan():
             self.scan()
-        kept = set(in_use)
-        for cgroup in kept:
-            path = self._gone.get(cgroup)
-            if path is not None:
-                self._gone[cgroup] = path
+        used = set(in_use)
+        paths = {cgroup: self.path(cgroup) for cgroup in used if cgroup not in self._live}
+        self._kept = {cgroup: path for cgroup, path in paths.items() if path is not None}
         self._gone.expire()
-        self._asked = {cgroup: scan for cgroup, scan in self._asked.items() if cgroup in kept}
+        self._asked = {cgroup: scan for cgroup, scan in self._asked.items() if cgroup in used}
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._gone)
+        return len(self._live) + len(self._kept) + len(self._gone)

@@ -96,6 +96,8 @@ class Members:
         found = [path for path in (of_process.v2, *of_process.v1.values()) if path is not None]
         known = [path for path in map(self._absolute, found) if path is not None]
         self._tally.refused_paths += bool(found) and not known
+        if of_process.v2 is not None and known and known[0] != "/":
+            return known[0]
         return min(known, key=_uncertainty, default=None)
 
     def is_running(self, pid: int) -> bool:
@@ -122,14 +124,17 @@ class Members:
         self._next_scan = self._clock() + max(PROCESS_SCAN_SECONDS, PROCESS_SCAN_SHARE * took)
 
 
-def _uncertainty(path: str) -> int:
-    """0 for a container's or pod's path, 1 for a unit's, 2 for a nameless one, 3 for the root.
+_CERTAIN = (
+    cgroup_path.Kind.CONTAINER,
+    cgroup_path.Kind.POD,
+    cgroup_path.Kind.SERVICE,
+    cgroup_path.Kind.SCOPE,
+    cgroup_path.Kind.SLICE,
+    cgroup_path.Kind.OTHER,
+    cgroup_path.Kind.ROOT,
+)
+"""What tells most first. v1 hierarchies disagree where some controllers stop at the slice or the root."""
 
-    v1 hierarchies disagree where only some controllers are used; the named systemd one is complete.
-    """
-    kind = cgroup_path.parse(path).kind
-    if kind in (cgroup_path.Kind.CONTAINER, cgroup_path.Kind.POD):
-        return 0
-    if kind is cgroup_path.Kind.ROOT:
-        return 3
-    return 2 if kind is cgroup_path.Kind.OTHER else 1
+
+def _uncertainty(path: str) -> int:
+    return _CERTAIN.index(cgroup_path.parse(path).kind)

@@ -198,7 +198,8 @@ def test_a_reader_in_a_real_cgroup_namespace_learns_where_it_is(real: Path, tmp_
     )
     script = (
         'echo $$ > "$1/cgroup.procs"\n'
-        'exec unshare --cgroup --mount sh -c \'mount -t cgroup2 none "$1" && exec "$2" -c "$3" "$1"\' sh "$2" "$3" "$4"'
+        'inside=\'mount -t cgroup2 none "$1" && exec "$2" -c "$3" "$1"\'\n'
+        'exec unshare --cgroup --mount sh -c "$inside" sh "$2" "$3" "$4"'
     )
     words = subprocess.run(
         ["sh", "-c", script, "sh", str(inside), str(tmp_path), sys.executable, look],
