@@ -114,6 +114,10 @@ def _kube_controller_manager() -> list[str]:
         _kubeconfig("kube-controller-manager"),
         *_LOCAL,
         "--use-service-account-credentials",
+        # Its controllers fetch their credentials one after the other: at the default rate of 20
+        # requests a second that alone makes the first pod wait 4 seconds.
+        "--kube-api-qps=1000",
+        "--kube-api-burst=1000",
         f"--service-account-private-key-file={pki.key('service-accounts')}",
         f"--root-ca-file={pki.certificate('ca')}",
         "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins",  # its default is in the host's /usr

@@ -188,8 +188,7 @@ def adapted(config: dict[str, Any], interval_seconds: int) -> dict[str, Any]:
 def install_definitions(where: cluster.Cluster) -> None:
     """Create the operator's CRDs, as far as a chart or an earlier run has not, and await them."""
     manifests = store.folder(parts.OPERATOR) / "manifests"
-    for path in sorted(manifests.glob("*.yaml")):
-        where.apply(path.read_text())
+    where.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(manifests))
     where.wait(lambda: where.api(_LIST).status == 200, "the operator's resources to be served")
 
 

@@ -31,6 +31,8 @@ for file in "$1"/sysctl/*; do
     name=${file##*/}
     mount --bind "$file" "/proc/sys/$(echo "$name" | tr + /)"
 done
+mount --bind "$1/hosts" /etc/hosts
+[ -L /etc/resolv.conf ] || mount --bind "$1/resolv.conf" /etc/resolv.conf
 mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 mount --rbind "$1/var-lib" /var/lib
 mount --make-rshared /
@@ -40,7 +42,7 @@ mount --make-rshared /
 def create(cluster: plan.Plan, node: plan.Node) -> None:
     """Make the node's namespaces, mounts and addresses. Nodes must be created in order."""
     hold(node)
-    mount(node)
+    mount(cluster, node)
     connect(cluster, node)
 
 
@@ -53,12 +55,21 @@ def hold(node: plan.Node) -> None:
     deadline.until(lambda: processes.pid(node, processes.HOLDER), f"the holder of {node.name}", 10)
 
 
-def mount(node: plan.Node) -> None:
+def mount(cluster: plan.Plan, node: plan.Node) -> None:
+    """Give the node its own folders, kernel settings and names."""
     covers = node.folder / "sysctl"
     covers.mkdir(parents=True, exist_ok=True)
     for name, value in KUBELET_SYSCTLS.items():
         (covers / name.replace("/", "+")).write_text(value + "\n")
+    # Without these, whoever looks up its own name waits 10 s for a name server that is out of reach.
+    (node.folder / "hosts").write_text(hosts(cluster))
+    (node.folder / "resolv.conf").write_text("# no name server\n")
     _inside(node, "mount", ["sh", "-c", _MOUNTS, "mounts", str(node.folder), str(places.STATE)])
+
+
+def hosts(cluster: plan.Plan) -> str:
+    """The node's /etc/hosts: itself and the others."""
+    return "127.0.0.1 localhost\n" + "".join(f"{node.ip} {node.name}\n" for node in cluster.nodes)
 
 
 def connect(cluster: plan.Plan, node: plan.Node) -> None:
