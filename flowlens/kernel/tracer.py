@@ -30,7 +30,7 @@ class Tracer:
         self._totals = maps.BatchReader(self._maps["totals"], layout.KEY.size, layout.VALUE.size)
         self._flows = maps.BatchReader(self._maps["flows"], layout.FLOW.size, layout.VALUE.size)
         self.cgroups = cgroup_events.CgroupEvents(self._maps["cgroups"])
-        self._slot, self._generation = 0, 0
+        self._slot, self.generation = 0, 0
         self._bounds_generations: dict[str, int] = {}
         self._settings = settings
         self._last: Reading = Reading(reading.EMPTY, reading.EMPTY)
@@ -64,9 +64,14 @@ class Tracer:
         """Deletes rows that `apply` returned."""
         maps.delete(self._maps["flows"], [key for key, _, _ in rows.rows(layout.FLOW.size)])
 
-    def forget(self, keys: list[bytes]) -> None:
-        """Deletes rows of `totals`; only for owners that are gone, whose rows nothing writes to any more."""
-        maps.delete(self._maps["totals"], keys)
+    def take(self, keys: list[bytes]) -> Table:
+        """Reads and deletes rows of `totals`; only for owners that are gone, whose rows nothing writes to."""
+        fd = self._maps["totals"]
+        rows = [(key, maps.lookup(fd, key, layout.VALUE.size)) for key in keys]
+        found = [(key, value) for key, value in rows if value is not None]
+        maps.delete(fd, [key for key, _ in found])
+        keys_read, values = b"".join(key for key, _ in found), b"".join(value for _, value in found)
+        return Table(memoryview(keys_read), memoryview(values), len(found))
 
     def read(self) -> Reading:
         """All rows, once. The views are valid until the next read."""
@@ -103,15 +108,15 @@ class Tracer:
     # settings ------------------------------------------------------------------------------------
 
     def _next_generation(self, settings: layout.Settings) -> None:
-        self._generation += 1
+        self.generation += 1
         for name in layout.HISTOGRAMS:
             if name not in self._bounds_generations or self._bounds_changed(name, settings):
-                self._bounds_generations[name] = self._generation
+                self._bounds_generations[name] = self.generation
                 bounds = settings.bounds.get(name, ())
-                for key in layout.histogram_rows_made_in_advance(name, len(bounds), self._generation):
+                for key in layout.histogram_rows_made_in_advance(name, len(bounds), self.generation):
                     self._make_row(key)
         self._written_bounds = dict(settings.bounds)
-        maps.update(self._maps["flows_used"], _u32(self._generation & 1), bytes(8), name="flows_used")
+        maps.update(self._maps["flows_used"], _u32(self.generation & 1), bytes(8), name="flows_used")
         self._write(settings, flags=layout.FLAG_ADOPT_CONNECTIONS)
 
     def _bounds_changed(self, name: str, settings: layout.Settings) -> bool:
@@ -121,7 +126,7 @@ class Tracer:
         self._slot ^= 1
         raw = layout.encode(
             settings,
-            generation=self._generation,
+            generation=self.generation,
             bounds_generations=self._bounds_generations,
             flags=flags,
         )
@@ -195,7 +200,7 @@ class Tracer:
     # rows of former settings ---------------------------------------------------------------------
 
     def _former_flows(self) -> Table:
-        now = _u32(self._generation)
+        now = _u32(self.generation)
         rows = [
             (key, count, total)
             for key, count, total in self._flows.read().rows(layout.FLOW.size)

@@ -27,6 +27,9 @@ def unshare_network() -> None:
 
 
 def _serve(connection: Any, share_with: int | None) -> None:
+    # What the test's process holds (links of a tracer above all) must not live on in this child.
+    os.closerange(3, connection.fileno())
+    os.closerange(connection.fileno() + 1, 65536)
     if share_with is None:
         unshare_network()
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

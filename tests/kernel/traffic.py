@@ -180,3 +180,9 @@ def connect_late(address: str, port: int, timeout: float) -> str:
             return "connected"
     except OSError as error:
         return str(error)
+
+
+def say(data: bytes) -> None:
+    """Sends on every connection that is held."""
+    for connection in held:
+        connection.send(data)

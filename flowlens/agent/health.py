@@ -1,0 +1,104 @@
+"""The agent's own families and its /status: facts about itself, from one look at the observer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flowlens import exposition, metrics
+from flowlens.agent import observer
+
+VERSION = importlib.metadata.version("flow-lens")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigState:
+    """Which configuration holds. `error`: why a newer one was refused, "" if none was."""
+
+    name: str = "default"
+    generation: int = 0
+    applied_at: float = 0.0
+    error: str = ""
+    errors: int = 0
+
+    @property
+    def state(self) -> str:
+        return "rejected" if self.error else "applied"
+
+
+def families(seen: observer.Observer, state: ConfigState) -> Iterator[exposition.Family]:
+    """Everything under flow_lens_, in the catalogue's order. Called with the observer's lock held."""
+    tracer, ledger = seen.tracer, seen.ledger
+    build = {"version": VERSION, "engine": tracer.engine, "kernel": platform.release()}
+    yield _family(metrics.BUILD_INFO, [(build, 1)])
+    yield _family(
+        metrics.PROBE_UP,
+        [({"probe": probe.hook, "reason": probe.reason}, int(probe.up)) for probe in tracer.probes()],
+    )
+    yield _family(metrics.MAP_ENTRIES, _by("map", tracer.entries()))
+    yield _family(metrics.MAP_CAPACITY, _by("map", tracer.capacities()))
+    losses = tracer.losses().items()
+    yield _family(metrics.MAP_ERRORS, [({"map": name, "errno": errno}, n) for (name, errno), n in losses])
+    yield _family(metrics.SERIES, _by("metric", ledger.series))
+    yield _family(metrics.SERIES_COLLAPSED, _by("metric", ledger.collapsed))
+    unnamed = ledger.unattributed.items()
+    yield _family(metrics.UNATTRIBUTED, [({"metric": name, "cause": cause}, n) for (name, cause), n in unnamed])
+    labels = {"config": state.name, "generation": str(state.generation), "state": state.state}
+    yield _family(metrics.CONFIG_INFO, [(labels, 1)])
+    yield _family(metrics.CONFIG_ERRORS, [({}, state.errors)])
+    yield _family(metrics.CONFIG_APPLIED, [({}, state.applied_at)])
+    yield _family(metrics.COLLECT_SECONDS, [({}, seen.collected.seconds)])
+    yield _family(metrics.SCRAPES, [({}, seen.collected.count)])
+    counted = asdict(seen.identity.counters)
+    unread = {what: n for what, n in counted.items() if what not in ("rescans", "process_scans")}
+    yield _family(metrics.IDENTITY_ERRORS, _by("what", unread))
+
+
+def _family(metric: metrics.HealthMetric, samples: Sequence[tuple[Mapping[str, str], float]]) -> exposition.Family:
+    return exposition.Family(metric.exposed, metric.help, metric.kind, samples)
+
+
+def _by(label: str, numbers: Mapping[str, float]) -> list[tuple[Mapping[str, str], float]]:
+    return [({label: name}, number) for name, number in numbers.items()]
+
+
+def status(
+    seen: observer.Observer, state: ConfigState, *, node: str, started: float, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What /status says: plain data, bounded in size."""
+    return {
+        "version": VERSION,
+        "engine": seen.tracer.engine,
+        "kernel": platform.release(),
+        "node": node,
+        "uptime_seconds": round(time.monotonic() - started, 1),
+        "config": {
+            "name": state.name,
+            "generation": state.generation,
+            "state": state.state,
+            "error": state.error,
+            "applied_at": state.applied_at,
+            "metrics": sorted(seen.config.metrics),
+        },
+        "probes": [
+            {"hook": probe.hook, "purpose": probe.purpose, "up": probe.up, "reason": probe.reason}
+            for probe in seen.tracer.probes()
+        ],
+        "maps": {"entries": dict(seen.tracer.entries()), "capacity": dict(seen.tracer.capacities())},
+        "series": ledger_series(seen),
+        "collapsed": {name: n for name, n in seen.ledger.collapsed.items() if n},
+        "unattributed": [
+            {"metric": name, "cause": cause, "count": n} for (name, cause), n in seen.ledger.unattributed.items()
+        ],
+        "identity": {"problem": seen.identity.problem, **asdict(seen.identity.counters)},
+        **extra,
+    }
+
+
+def ledger_series(seen: observer.Observer) -> dict[str, int]:
+    """Time series by metric."""
+    return dict(seen.ledger.series)

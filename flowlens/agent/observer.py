@@ -1,0 +1,127 @@
+"""Tracer, identity and ledger together, behind one lock: what a scrape reads and what a change touches.
+
+Everything that moves a number happens here, so that the order of steps is in one place: names of new
+cgroups before the rows that need them, former flows added up before they are deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowlens import config, identity, series
+from flowlens.agent import translation
+from flowlens.kernel import layout, tracer
+
+logger = logging.getLogger(__name__)
+
+EXPIRE_SHARE = 4
+"""Stale series are looked for this often per staleAfter."""
+MIN_EXPIRE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """How the last collection went."""
+
+    seconds: float = 0.0
+    count: int = 0
+
+
+class Observer:
+    """Thread-safe by its lock, which callers do not see."""
+
+    def __init__(
+        self,
+        running: tracer.Tracer,
+        names: identity.Identity,
+        node: config.NodeConfig,
+        *,
+        owner_pid: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tracer, self.identity, self._owner_pid, self._clock = running, names, owner_pid, clock
+        self.config = node
+        self.ledger = series.Ledger(
+            identify=names.workload,
+            alive=names.alive,
+            reset_reasons=running.reset_reasons,
+            now=clock(),
+        )
+        self.collected = Collected()
+        self._lock = threading.Lock()
+        self._cgroup_losses = 0
+        self._last_expiry = clock()
+        self.ledger.configure(node, running.generation, clock())
+
+    def collect(self, use: Callable[[Observer], None] = lambda _: None) -> None:
+        """Reads the kernel, updates every series, and calls `use` before anybody else may change them."""
+        with self._lock:
+            began = time.perf_counter()
+            self._update()
+            self.collected = Collected(time.perf_counter() - began, self.collected.count + 1)
+            use(self)
+
+    def learn_cgroups(self) -> None:
+        """Takes the new cgroups' names out of the kernel's ring; cheap, and due whenever its fd is readable."""
+        with self._lock:
+            self._learn_cgroups()
+
+    def apply(self, node: config.NodeConfig) -> None:
+        """Puts a configuration in force without losing or counting twice a single event."""
+        with self._lock:
+            self._update()
+            self._go_over_to(node)
+        logger.info("configuration applied: config=%s generation=%d", node.name, node.generation)
+
+    def tend(self) -> None:
+        """The slow tick: catches names while they last, forgets what is stale."""
+        with self._lock:
+            self._update()
+            now = self._clock()
+            every = max(MIN_EXPIRE_SECONDS, self.config.stale_after_seconds / EXPIRE_SHARE)
+            if now - self._last_expiry >= every:
+                self._last_expiry = now
+                self._expire(now)
+            self.identity.retire(self.ledger.owners())
+
+    def close(self) -> None:
+        """Detaches everything from the kernel."""
+        with self._lock:
+            self.tracer.close()
+
+    # below: the lock is held ---------------------------------------------------------------------
+
+    def _update(self) -> None:
+        self._learn_cgroups()
+        now = self._clock()
+        self.ledger.update(self.tracer.read(), now)
+        changed = self.identity.changed()
+        if changed:
+            self.ledger.regroup(changed, now)
+
+    def _learn_cgroups(self) -> None:
+        for cgroup, path in self.tracer.cgroups.drain():
+            self.identity.cgroup_created(cgroup, path)
+        losses = self.tracer.losses()["cgroups", "ENOSPC"]
+        if losses != self._cgroup_losses:
+            self._cgroup_losses = losses
+            self.identity.scan()
+
+    def _go_over_to(self, node: config.NodeConfig) -> None:
+        former = self.tracer.apply(translation.settings_of(node, owner_pid=self._owner_pid))
+        self.ledger.retire(former, self._clock())
+        self.tracer.discard(former)
+        self.ledger.configure(node, self.tracer.generation, self._clock())
+        self.config = node
+
+    def _expire(self, now: float) -> None:
+        stale = self.ledger.expire(now)
+        gone = [key for key in stale if len(key) == layout.KEY.size]
+        if gone:
+            self.ledger.retire(self.tracer.take(gone), now)
+        if len(gone) < len(stale):  # flows: a fresh generation drains the still ones and loses no live one
+            self._go_over_to(self.config)

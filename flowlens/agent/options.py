@@ -1,0 +1,21 @@
+"""What a person or a chart chooses when starting an agent. Everything else is configuration, and live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Flags of `flowlens agent`; `node` empty means the host's name."""
+
+    listen: str = "127.0.0.1:2112"
+    config: Path | None = None
+    engine: str = "auto"
+    host_proc: Path = Path("/proc")
+    host_cgroup: Path = Path("/sys/fs/cgroup")
+    kube: str = "auto"
+    node: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
