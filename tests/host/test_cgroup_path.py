@@ -85,7 +85,7 @@ def test_no_text_makes_unescape_fail(text: str) -> None:
 
 def test_systemd_escapes_are_shown_as_what_they_stand_for() -> None:
     assert cgroup_path.unescape(r"system-foo\x2dbar.slice") == "system-foo-bar.slice"
-    assert cgroup_path.unescape(r"caf\xc3\xa9.service") == "café.service"
+    assert cgroup_path.unescape(r"\xc3\xa9cole.service") == "école.service"
 
 
 def test_all_pods_on_the_way_are_told_outermost_first() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flowlens import identity
 from flowlens.host import cgroupfs
+from flowlens.identity import naming
 from tests.host import cgroup_tree
 
 WEB_UID = "48b1a4c8-7b0e-4e36-9c39-0d2a5c2a9f11"
@@ -79,9 +80,9 @@ class Host:
         assert found is not None
         return found.path
 
-    def owner(self, path: str, *, netns: int = 4026532301, pid: int = 0) -> identity.Owner:
+    def owner(self, path: str, *, netns: int = 4026532301, pid: int = 0) -> naming.Owner:
         """Of the cgroup at `path`, which must exist."""
-        return identity.Owner(cgroup_tree.inode(self.mount, path), netns, pid)
+        return naming.Owner(cgroup_tree.inode(self.mount, path), netns, pid)
 
     def make(self, path: str) -> int:
         """A cgroup; returns its id."""

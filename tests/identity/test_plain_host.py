@@ -151,12 +151,12 @@ def test_a_namesake_does_not_keep_a_cgroup_alive(build: conftest.Build) -> None:
 
 def test_bytes_that_are_no_text_are_shown_as_replacement_characters(build: conftest.Build) -> None:
     host = build()
-    host.identity.cgroup_created(9, "/system.slice/" + os.fsdecode(b"caf\xe9.service"))
+    host.identity.cgroup_created(9, "/system.slice/" + os.fsdecode(b"\xe9cole.service"))
 
     found = host.identity.workload(identity.Owner(9, REDIS_NETNS, 0))
 
     assert found is not None
-    assert found.workload == "caf\ufffd.service"
+    assert found.workload == "\ufffdcole.service"
     assert found.cgroup_path.encode()
 
 
