@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class FixedToken:
 
 
 class TokenFile:
-    """A token in a file that somebody else keeps fresh."""
+    """A token in a file that somebody else keeps fresh. Any thread may use it."""
 
     def __init__(
         self,
@@ -59,24 +60,28 @@ class TokenFile:
         self._path = path
         self._check_seconds = check_seconds
         self._clock = clock
+        self._lock = threading.Lock()
         self._value = ""
         self._stamp: tuple[int, int] = (0, 0)
         self._check_at = float("-inf")
 
     def value(self) -> str:
         """The token, read anew when due and changed. While the file cannot be read the last one stays."""
-        if self._clock() >= self._check_at:
-            self._check_at = self._clock() + self._check_seconds
-            try:
-                self._read_if_changed()
-            except OSError as problem:
-                if not self._value:
-                    self._check_at = float("-inf")
-                    raise errors.NoAccess(
-                        f"service account token {self._path}: {problem.strerror}; mount the service "
-                        "account's token (automountServiceAccountToken) or use a kubeconfig"
-                    ) from problem
-        return self._value
+        with self._lock:
+            if self._clock() >= self._check_at:
+                self._check()
+            return self._value
+
+    def _check(self) -> None:
+        try:
+            self._read_if_changed()
+        except OSError as problem:
+            if not self._value:
+                raise errors.NoAccess(
+                    f"service account token {self._path}: {problem.strerror}; mount the service "
+                    "account's token (automountServiceAccountToken) or use a kubeconfig"
+                ) from problem
+        self._check_at = self._clock() + self._check_seconds
 
     def distrust(self) -> None:
         self._check_at = float("-inf")

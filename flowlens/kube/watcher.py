@@ -33,6 +33,11 @@ ANY_VERSION = "0"
 NEWEST_VERSION = ""
 
 
+class ListenerError(Exception):
+    """`on_change` failed. A type of its own, so that its OSError is not taken for a broken connection,
+    after which the objects would not be announced again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """All the times of a watcher, in seconds.
@@ -139,7 +144,7 @@ class Watcher(Generic[Kind]):
             return self._not_served(problem)
         except errors.KubeError as problem:
             return self._failed(problem)
-        except Exception as problem:  # noqa: BLE001 - outermost loop of the thread; above all on_change may fail
+        except Exception as problem:  # noqa: BLE001 - outermost loop of the thread
             self._version = None
             return self._failed(problem)
 
@@ -223,7 +228,10 @@ class Watcher(Generic[Kind]):
 
     def _announce(self) -> None:
         snapshot = MappingProxyType(dict(self._objects))
-        self._on_change(snapshot)
+        try:
+            self._on_change(snapshot)
+        except Exception as problem:
+            raise ListenerError(f"{type(problem).__name__}: {problem}") from problem
         self._note(synced=True, objects=len(snapshot), resource_version=self._version or "")
 
     def _not_served(self, problem: errors.NotFound) -> float:
@@ -249,7 +257,7 @@ class Watcher(Generic[Kind]):
         return self._backoff.wait_seconds(at_least)
 
     def _report(self, problem: Exception, level: int) -> None:
-        known = isinstance(problem, errors.KubeError)
+        known = isinstance(problem, errors.KubeError | ListenerError)
         message = str(problem) if known else f"{type(problem).__name__}: {problem}"
         self._note(last_error=message)
         self._say_once(level, message)

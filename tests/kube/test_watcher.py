@@ -383,21 +383,38 @@ def test_an_answer_that_is_no_list_is_reported(edge: edges.Edge, start: Start) -
     assert "sent something else than expected" in one.state.last_error
 
 
+@pytest.mark.parametrize("failure", [ValueError, OSError])
 def test_a_failing_listener_does_not_end_the_watch(
-    edge: edges.Edge, start: Start, caplog: pytest.LogCaptureFixture
+    edge: edges.Edge, start: Start, caplog: pytest.LogCaptureFixture, failure: type[Exception]
 ) -> None:
     calls: list[int] = []
 
     def fails_first(snapshot: watcher.Snapshot[Config]) -> None:
         calls.append(len(snapshot))
         if len(calls) == 1:
-            raise ValueError("a bug of ours")
+            raise failure("a bug of ours")
 
     edge.script = in_turn(lists(5), lists(5), streams())
     one = start(on_change=fails_first)
     edges.wait_until(lambda: one.state.connected, "a watch")
     assert len(calls) == 2
-    assert "ValueError: a bug of ours" in caplog.text
+    assert f"{failure.__name__}: a bug of ours" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [ValueError, OSError])
+def test_objects_that_a_listener_failed_to_take_are_announced_again(
+    edge: edges.Edge, start: Start, failure: type[Exception]
+) -> None:
+    taken: list[set[str]] = []
+
+    def fails_once(snapshot: watcher.Snapshot[Config]) -> None:
+        taken.append(set(snapshot))
+        if len(taken) == 2:
+            raise failure("disk full")
+
+    edge.script = in_turn(lists(5), streams(("ADDED", thing("a", 6))), lists(6, thing("a", 6)), streams())
+    start(on_change=fails_once)
+    edges.wait_until(lambda: taken == [set(), {"uid-a"}, {"uid-a"}], "the object again")
 
 
 def test_a_rotated_token_is_used_for_the_next_watch(
