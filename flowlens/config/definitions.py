@@ -293,7 +293,7 @@ class Spec(Section, frozen=True):
     metrics: Annotated[
         tuple[MetricSettings, ...],
         Meta(
-            max_length=64,
+            max_length=32,
             description="What is different for single metrics. Metrics not named here keep the defaults.",
         ),
     ] = ()

@@ -7,7 +7,6 @@ readers: `validation` walks it beside the data, `schema` puts it into the CRD, `
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
@@ -29,7 +28,8 @@ def spec() -> Schema:
 def of(struct: type[msgspec.Struct]) -> Schema:
     """Structural schema of a struct, references inlined."""
     (root,), components = msgspec.json.schema_components((struct,))
-    return _structural(root, components)
+    plain: Schema = msgspec.json.decode(msgspec.json.encode(_structural(root, components)))
+    return plain
 
 
 def _structural(node: Schema, components: dict[str, Any]) -> Schema:
@@ -37,9 +37,7 @@ def _structural(node: Schema, components: dict[str, Any]) -> Schema:
     if "$ref" in node:
         target = components[node["$ref"].rpartition("/")[2]]
         node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
-        if "default" in node:
-            node["default"] = {}  # the fields inside have their own defaults
-    kept = {key: copy.deepcopy(value) for key, value in node.items() if key not in _FOREIGN}
+    kept = {key: value for key, value in node.items() if key not in _FOREIGN}
     if "enum" in kept:
         kept["type"] = "string"  # a Literal's schema has no type of its own, and a CRD wants one
     if "x-kubernetes-int-or-string" in kept:
@@ -64,4 +62,17 @@ def public(node: Schema) -> Schema:
         key: public(value) if isinstance(value, dict) and key != "default" else value
         for key, value in node.items()
         if not key.startswith("x-flowlens-")
+    }
+
+
+def without_defaults(node: Schema) -> Schema:
+    """A copy without defaults, marks and closed fields: for a status, where nothing is filled in."""
+    return {
+        key: {name: without_defaults(child) for name, child in value.items()}
+        if key == "properties"
+        else without_defaults(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in public(node).items()
+        if key != "default"
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-import refused_specs
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowlens import config, metrics
+from tests.config import refused_specs
 
 SPEC_FIELDS = [field.encode_name for field in msgspec.structs.fields(config.Spec)]
 
