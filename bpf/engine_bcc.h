@@ -12,15 +12,11 @@
 #ifdef WITH_HEADERS
 #include "engine_bcc_headers.h"
 #else
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
 #include "kern_padded.h" /* kern.h again, each field at its true offset in the running kernel; written by generator.py */
 #define EXISTS(type, f) HAS_##type##_##f
 #define ENUM_EXISTS(e, v) HAS_##e##_##v
-/* WHERE_type_f: byte, first bit and mask of a bit field, from the generator. */
-#define BITS(type, p, f) ((PEEK((struct fl_bits *)((u8 *)(p) + BYTE_##type##_##f), word) >> SHIFT_##type##_##f) & MASK_##type##_##f)
+/* BYTE, SHIFT and MASK: byte, first bit and mask of a bit field, from the generator. */
+#define BITS(type, p, f) ((FIELD((struct fl_bits *)((u8 *)(p) + BYTE_##type##_##f), word) >> SHIFT_##type##_##f) & MASK_##type##_##f)
 struct fl_bits {
 	u8 word;
 };

@@ -63,10 +63,12 @@ def _find(btf: ctypes.c_void_p, name: str, kind: int) -> int:
 
 
 def _reset_reasons(btf: ctypes.c_void_p) -> dict[int, str]:
-    return {
-        number: name.removeprefix("SK_RST_REASON_").removeprefix("TCP_").lower()
-        for name, number in enum_values(btf, "sk_rst_reason").items()
-    }
+    return {number: reset_reason(name) for name, number in enum_values(btf, "sk_rst_reason").items()}
+
+
+def reset_reason(name: str) -> str:
+    """What users see of a value of enum sk_rst_reason."""
+    return name.removeprefix("SK_RST_REASON_").removeprefix("TCP_").lower()
 
 
 def enum_values(btf: ctypes.c_void_p, name: str) -> dict[str, int]:

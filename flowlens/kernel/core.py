@@ -10,7 +10,7 @@ import ctypes
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Loaded:
     """What an engine yields; file descriptors are the receiver's to close.
 
     `failures`: hook -> why its program is not among `programs`. `typed`: attach as tp_btf, without a name.
+    `way`: which of its ways an engine took, where it has several. `links`: attached by the engine for its own needs.
     """
 
     engine: str
@@ -34,6 +35,8 @@ class Loaded:
     failures: Mapping[str, str]
     reset_reasons: Mapping[int, str]
     typed: bool = True
+    way: str = ""
+    links: Mapping[str, int] = field(default_factory=dict)
 
 
 def object_path() -> Path:

@@ -1,14 +1,36 @@
-"""Which engine this machine gets: `core` where BTF and libbpf are there, else what can be had, said in one sentence."""
+"""Which engine this machine gets: `core` where it runs, else `bcc`, else one sentence that says what to install."""
 
 from __future__ import annotations
 
-from flowlens.kernel import core
+import logging
+
+from flowlens.kernel import core, errors
+from flowlens.kernel.bcc import engine as bcc
 from flowlens.kernel.core import Loaded
 
-CHOICES = ("auto", "core")
+CHOICES = ("auto", core.NAME, bcc.NAME)
+_log = logging.getLogger(__name__)
 
 
-def load(engine: str = "auto") -> Loaded:
-    """Loads the programs with the named engine. Raises errors.KernelError that says what to do."""
-    del engine  # one engine so far; `auto` means core
-    return core.load()
+def load(engine: str = "auto", way: str | None = None) -> Loaded:
+    """Loads the programs with the named engine; `way` (typed, raw, headers) is bcc's. Raises errors.KernelError."""
+    match engine:
+        case core.NAME:
+            return core.load()
+        case bcc.NAME:
+            return bcc.load(way)
+        case _:
+            return _first_that_runs(way)
+
+
+def _first_that_runs(way: str | None) -> Loaded:
+    core.require_privileges()  # no engine can do without: say that, and not what else is missing
+    try:
+        return core.load()
+    except (errors.Unavailable, errors.LoadFailed) as error:
+        _log.info("engine core does not run here, trying bcc reason=%r", str(error))
+        not_core = error
+    try:
+        return bcc.load(way)
+    except errors.KernelError as error:
+        raise errors.Unavailable(f"no engine runs here. core: {not_core}. bcc: {error}") from error

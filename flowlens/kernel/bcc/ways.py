@@ -1,0 +1,103 @@
+"""Which of the three ways this node allows, and what identifies the kernel build that bytecode is good for."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowlens.kernel import btf, errors
+
+MODULES = Path("/lib/modules")
+HEADERS_VARIABLE = "FLOWLENS_KERNEL_HEADERS"
+_MADE_BY_BUILD = "include/generated/autoconf.h"
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
+_COMMON = re.compile(r"^include\s+(\S+)/Makefile", re.MULTILINE)
+
+
+class Way(enum.StrEnum):
+    """`TYPED`: BTF, 5.11 or newer, all that `core` does. `RAW`: BTF, raw tracepoints. `HEADERS`: the same without BTF."""
+
+    TYPED = "typed"
+    RAW = "raw"
+    HEADERS = "headers"
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """A kernel's headers: `source` has the tree, `build` what its build generated; often they are one."""
+
+    source: Path
+    build: Path
+
+    def flags(self, machine: str) -> tuple[str, ...]:
+        """What bcc does not add by itself: the build's part where it is a tree of its own (Debian)."""
+        if self.source == self.build:
+            return ()
+        arch = {"x86_64": "x86", "aarch64": "arm64"}.get(machine, machine)
+        parts = (f"arch/{arch}/include/generated", f"arch/{arch}/include/generated/uapi", "include")
+        return tuple(f"-I{self.build / part}" for part in (*parts, "include/generated/uapi"))
+
+
+def choose(way: str | None, *, types: Path = btf.VMLINUX) -> Way:
+    """The best way this node allows, or the one asked for. Raises errors.Unavailable where that is not to be had."""
+    if way is not None:
+        wanted = Way(way)
+        if wanted is not Way.HEADERS and not btf.available(types):
+            raise errors.Unavailable(
+                f"kernel has no BTF ({types} is missing), which the {wanted} way of engine bcc needs: use its headers way"
+            )
+        return wanted
+    if not btf.available(types):
+        return Way.HEADERS
+    return Way.TYPED if release() >= (5, 11) else Way.RAW
+
+
+def release(text: str | None = None) -> tuple[int, int]:
+    """Major and minor number of the running kernel, or of a release's text."""
+    match = _RELEASE.match(text or os.uname().release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def kernel_build(way: Way, headers: Headers | None, *, types: Path = btf.VMLINUX) -> str:
+    """Identifies the kernel build: its release and version, and the content of its BTF or the state of its headers."""
+    uname = os.uname()
+    parts = [uname.release, uname.version, uname.machine]
+    if way is not Way.HEADERS:
+        parts.append(hashlib.sha256(types.read_bytes()).hexdigest())
+    elif headers is not None:
+        state = (headers.build / _MADE_BY_BUILD).stat()
+        parts += [str(headers.build), str(state.st_mtime_ns), str(state.st_size)]
+    return "\n".join(parts)
+
+
+def find_headers() -> Headers:
+    """The running kernel's headers, or those that $FLOWLENS_KERNEL_HEADERS names. Raises errors.Unavailable."""
+    asked = os.environ.get(HEADERS_VARIABLE)
+    build = Path(asked) if asked else MODULES / os.uname().release / "build"
+    if not (build / _MADE_BY_BUILD).exists():
+        raise errors.Unavailable(
+            f"kernel has neither BTF ({btf.VMLINUX} is missing) nor headers ({build} has no {_MADE_BY_BUILD}): install "
+            f"the headers of {os.uname().release} (Debian, Ubuntu: apt-get install linux-headers-{os.uname().release}), "
+            f"or say where they are in ${HEADERS_VARIABLE}"
+        )
+    return Headers(_source_of(build), build)
+
+
+def _source_of(build: Path) -> Path:
+    """Debian's build tree has no headers of its own; its Makefile includes the one of the tree that has."""
+    if (build / "include/linux/kconfig.h").exists():
+        return build
+    makefile = build / "Makefile"
+    match = _COMMON.search(makefile.read_text()) if makefile.exists() else None
+    candidates = [build.parent / "source", *([Path(match[1]), build.parent / Path(match[1]).name] if match else [])]
+    for candidate in candidates:
+        if (candidate / "include/linux/kconfig.h").exists():
+            return candidate
+    raise errors.Unavailable(
+        f"{build} is half of the kernel's headers, the common half is missing (looked in "
+        f"{', '.join(map(str, candidates))}): install the package that it depends on"
+    )
