@@ -96,9 +96,10 @@ class Observer:
     # below: the lock is held ---------------------------------------------------------------------
 
     def _update(self) -> None:
-        self._learn_cgroups()
         now = self._clock()
-        self.ledger.update(self.tracer.read(), now)
+        read = self.tracer.read()
+        self._learn_cgroups()  # after the rows were read: the names of all their cgroups are in the ring by now
+        self.ledger.update(read, now)
         changed = self.identity.changed()
         if changed:
             self.ledger.regroup(changed, now)

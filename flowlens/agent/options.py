@@ -8,7 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Flags of `flowlens agent`; `node` empty means the host's name."""
+    """Flags of `flowlens agent`; `node` empty means the host's name.
+
+    In a cluster: `cgroup_root` is this node's kubelet's cgroupRoot ("" for any), `state_dir` keeps the last
+    applied configuration for a start without API server, `kubeconfig` replaces the in-cluster account.
+    """
 
     listen: str = "127.0.0.1:2112"
     config: Path | None = None
@@ -19,3 +23,10 @@ class Options:
     node: str = ""
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    kubeconfig: Path | None = None
+    node_ip: str = ""
+    identity_source: str = "auto"
+    kubelet_ca: Path | None = None
+    kubelet_verify: bool = True
+    cgroup_root: str = ""
+    state_dir: Path | None = None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowlens import config, identity, metrics
-from flowlens.series import connections, counting, eras, expiry, naming, relabelling
+from flowlens.series import connections, counting, eras, expiry, naming, relabelling, rows
 from flowlens.series import store as stores
 
 if TYPE_CHECKING:
@@ -132,6 +132,11 @@ class Ledger:
         for number in sorted(self._store.books):
             pages = self._store.books[number]
             yield View(pages.metric, pages.wanted.buckets, pages.names, slots.counts, slots.sums)
+
+    def owners(self) -> frozenset[identity.Owner]:
+        """Owners of the rows that the kernel was seen to have."""
+        packed = {key[: rows.OWNER_BYTES] for key in self._store.rows.index}
+        return frozenset(map(naming.as_owner, packed))
 
     @property
     def series(self) -> dict[str, int]:
