@@ -37,7 +37,7 @@ def families(seen: observer.Observer, state: ConfigState) -> Iterator[exposition
     yield _family(metrics.BUILD_INFO, [(build, 1)])
     yield _family(
         metrics.PROBE_UP,
-        [({"probe": probe.hook, "reason": probe.reason}, int(probe.up)) for probe in tracer.probes()],
+        [({"probe": probe.hook, "reason": probe.reason}, int(probe.up)) for probe in tracer.probe_states()],
     )
     yield _family(metrics.MAP_ENTRIES, _by("map", tracer.entries()))
     yield _family(metrics.MAP_CAPACITY, _by("map", tracer.capacities()))
@@ -86,7 +86,7 @@ def status(
         },
         "probes": [
             {"hook": probe.hook, "purpose": probe.purpose, "up": probe.up, "reason": probe.reason}
-            for probe in seen.tracer.probes()
+            for probe in seen.tracer.probe_states()
         ],
         "maps": {"entries": dict(seen.tracer.entries()), "capacity": dict(seen.tracer.capacities())},
         "series": ledger_series(seen),

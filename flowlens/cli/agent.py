@@ -27,6 +27,8 @@ EXAMPLES = (
     ("FLOWLENS_LISTEN=:2112 flowlens agent --host-proc /host/proc", "as in a container"),
 )
 KUBE = ("auto", "on", "off")
+IDENTITY_SOURCES = ("auto", "kubelet", "apiserver")
+KUBELET_TLS = ("verify", "insecure")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -103,6 +105,13 @@ def _options(options: argparse.Namespace) -> agent.Options:
         node=options.node,
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
+        kubeconfig=options.kubeconfig,
+        node_ip=options.node_ip,
+        identity_source=options.identity_source,
+        kubelet_ca=options.kubelet_ca,
+        kubelet_verify=options.kubelet_tls == "verify",
+        cgroup_root=options.cgroup_root,
+        state_dir=options.state_dir,
     )
 
 

@@ -53,15 +53,14 @@ class BatchReader:
 
     def __init__(self, fd: int, key_bytes: int, value_bytes: int) -> None:
         self._fd, self._key_bytes, self._value_bytes = fd, key_bytes, value_bytes
-        self._rows = 0
-        self._grow(_START_ROWS)
+        self._rows = _START_ROWS
+        self._keys, self._values = bytearray(_START_ROWS * key_bytes), bytearray(_START_ROWS * value_bytes)
 
-    def _grow(self, rows: int) -> None:
-        keys, values = bytearray(rows * self._key_bytes), bytearray(rows * self._value_bytes)
-        if self._rows:
-            keys[: len(self._keys)] = self._keys
-            values[: len(self._values)] = self._values
-        self._keys, self._values, self._rows = keys, values, rows
+    def _grow(self) -> None:
+        """Twice the room. New buffers, because views of the old ones may be in somebody's hands."""
+        self._keys = self._keys + bytes(len(self._keys))
+        self._values = self._values + bytes(len(self._values))
+        self._rows *= 2
 
     def read(self) -> Table:
         """Every element once. Elements that come or go meanwhile may or may not be there."""
@@ -89,7 +88,7 @@ class BatchReader:
             if number == errno.ENOENT:
                 return self._table(got)
             if number == errno.ENOSPC or got == self._rows:
-                self._grow(self._rows * 2)
+                self._grow()
 
     @staticmethod
     def _address(buffer: bytearray, offset: int) -> ctypes.c_void_p:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from flowlens.kernel import cgroup_events, core, layout, libbpf, maps, probes, reading
+from flowlens import metrics
+from flowlens.kernel import cgroup_events, core, errors, layout, libbpf, maps, probes, reading
 from flowlens.kernel.reading import Reading, Table
 
 GENERATION_OFFSET = 16  # in fl_key, after cgroup, netns and pid
@@ -94,14 +95,15 @@ class Tracer:
         """Rows that fit, by map; `flows` as configured."""
         return {"totals": layout.MAX_ENTRIES, "flows": min(self._settings.max_flows, layout.MAX_ENTRIES)}
 
-    def probes(self) -> tuple[probes.Probe, ...]:
+    def probe_states(self) -> tuple[probes.Probe, ...]:
         """Every hook with its state."""
         return tuple(self._probe(program) for program in probes.PROGRAMS)
 
     def close(self) -> None:
         """Detaches everything; the kernel frees programs and maps when their last descriptor is gone."""
         self.cgroups.close()
-        for fd in (*self._links.values(), *self._loaded.programs.values(), *self._maps.values()):
+        own = self._loaded
+        for fd in (*self._links.values(), *own.links.values(), *own.programs.values(), *self._maps.values()):
             os.close(fd)
         self._links, self._maps = {}, {}
 
@@ -149,17 +151,14 @@ class Tracer:
             try:
                 self._links[hook] = self._attach_program(program, fd)
                 self._failures.pop(hook, None)
-            except core.errors.SystemCallFailed as error:
+            except errors.SystemCallFailed as error:
                 self._failures[hook] = str(error)
 
     def _attach_program(self, program: probes.Program, fd: int) -> int:
-        match program.attachment:
-            case probes.Attachment.TRACEPOINT:
-                return libbpf.attach_tracepoint(fd, None if self._loaded.typed else program.hook, program.hook)
-            case probes.Attachment.FILES:
-                return libbpf.attach_iterator(fd, program.hook)
-            case probes.Attachment.SOCKETS:
-                return libbpf.attach_iterator(fd, program.hook, self._maps["sockets"])
+        if program.attachment is probes.Attachment.TRACEPOINT:
+            return libbpf.attach_tracepoint(fd, None if self._loaded.typed else program.hook, program.hook)
+        over_sockets = program.attachment is probes.Attachment.SOCKETS
+        return libbpf.attach_iterator(fd, program.hook, self._maps["sockets"] if over_sockets else None)
 
     def _detach(self, settings: layout.Settings) -> None:
         wanted = probes.needed_hooks(settings.enabled)
@@ -212,7 +211,7 @@ class Tracer:
 
     def _drop_former_histograms(self) -> None:
         current = {
-            layout.metrics.BY_NAME[name].number: generation
+            metrics.BY_NAME[name].number: generation
             for name, generation in self._bounds_generations.items()
         }
         former = []

@@ -200,7 +200,7 @@ def test_nothing_is_left_in_the_kernel_after_close(loaded_tracer: tracer.Tracer)
     running = tracer.Tracer(engines.load("core"), conftest.EVERYTHING)
     running.start()
     ours = _ids_held("prog_id") - before
-    assert len(ours) == len(loaded_tracer.probes())
+    assert len(ours) == len(loaded_tracer.probe_states())
     running.close()
     until(lambda: not (ours & {program["id"] for program in _bpftool("prog")}), "programs gone")
 
