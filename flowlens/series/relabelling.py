@@ -150,6 +150,7 @@ def _leave_for(store: Store, key: bytes, row: int, before: int, now: int) -> Non
         store.credit(store.rows.slots[row], store.rows.counts[row], 0, now)
     else:
         store.offsets[key] = (store.rows.counts[row], store.rows.sums[row])
+        store.anchor(key, before)
 
 
 def _drop_deserted(store: Store, hidden: dict[int, list[bytes]]) -> None:

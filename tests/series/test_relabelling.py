@@ -78,6 +78,19 @@ def test_a_new_name_counts_from_now_and_the_old_one_keeps_what_it_had() -> None:
     assert kr.series(ledger) == {'pod="pod-100"': 3, 'pod="renamed"': 2}
 
 
+def test_the_series_of_a_former_name_stays_while_its_owner_lives() -> None:
+    names = kr.Names()
+    ledger = names.ledger(BY_POD)
+    ledger.update(kr.read({kr.Key(): 3}), 1.0)
+    names.workloads[100] = identity.Workload(pod="renamed")
+    ledger.regroup([identity.Owner(100, 4026531840, 0)], 2.0)
+    ledger.expire(10_000.0)
+    assert kr.series(ledger) == {'pod="pod-100"': 3, 'pod="renamed"': 0}
+    names.dead.add(100)
+    ledger.expire(20_000.0)
+    assert kr.series(ledger) == {}
+
+
 def test_a_gauge_moves_to_the_new_name_as_a_whole() -> None:
     names = kr.Names()
     ledger = names.ledger("{metrics: [{name: connections, labels: [pod]}]}")

@@ -45,11 +45,11 @@ class Kernel(RuleBasedStateMachine):
         super().__init__()
         self.names = kr.Names()
         self.generation, self.now = 1, 1.0
-        self.labels = {name: LABELS[0] for name in (*COUNTERS, HISTOGRAM)}
+        self.labels = dict.fromkeys((*COUNTERS, HISTOGRAM), LABELS[0])
         self.limits = (4, 6, 30)
         self.ledger = self.names.ledger(self.spec(), self.generation)
         self.rows: dict[kr.Key, int] = {}
-        self.events = {name: 0 for name in (*COUNTERS, HISTOGRAM, "connections")}
+        self.events = dict.fromkeys((*COUNTERS, HISTOGRAM, "connections"), 0)
         self.exposed: dict[tuple[str, str], list[int]] = {}
         self.is_read = True
         self.has_expired = False
@@ -175,8 +175,9 @@ class ForgetfulKernel(Kernel):
     @rule(is_deleted=st.booleans(), is_told=st.booleans())
     def expire(self, is_deleted: bool, is_told: bool) -> None:
         self.now += 61
+        before = self.ledger.series
         packed = set(self.ledger.expire(self.now))
-        self.has_expired = self.has_expired or bool(packed)
+        self.has_expired = self.has_expired or bool(packed) or self.ledger.series != before
         gone = [key for key in self.rows if key.packed in packed and is_deleted]
         final = {key: self.rows.pop(key) for key in gone}
         if is_told:
