@@ -10,12 +10,13 @@ Pure: no file, no kernel, no network. The agent and the controller use the same 
     explain              Spec -> words for a person
 """
 
-from flowlens.config.definitions import API_VERSION, GROUP, KIND, PLURAL, VERSION, Requirement, Selector, Spec
+from flowlens.config.definitions import API_VERSION, GROUP, KIND, PLURAL, VERSION, Spec
 from flowlens.config.explanation import explain
 from flowlens.config.notation import duration_seconds, duration_text, pod_label
 from flowlens.config.problems import ConfigError, Problem
 from flowlens.config.resolution import MetricConfig, NodeConfig, PortRange, default_config, resolve
-from flowlens.config.selection import Candidate, choose, matches, selects
+from flowlens.config.selection import Candidate, choose, selects
+from flowlens.config.selectors import Requirement, Selector, matches
 from flowlens.config.validation import from_object, load
 
 __all__ = [

@@ -235,10 +235,23 @@ def by_place() -> Mapping[Place, list[Rule]]:
     return rules
 
 
+def _in_words(node: structure.Schema) -> None:
+    """Put rules in the place of patterns: a refusal then says what is meant, not an expression."""
+    pattern = node.pop("pattern", "")
+    if pattern in notation.MEANING and pattern != notation.EXPOSED_LABEL_PATTERN:
+        number = "type(self) == int || " if "x-kubernetes-int-or-string" in node else ""
+        rule = _rule(f"{number}self.matches({_raw(pattern)})", f"must be {notation.MEANING[pattern]}")
+        node["x-kubernetes-validations"] = [rule]
+    for child in (*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")):
+        if child:
+            _in_words(child)
+
+
 def enforce(spec: structure.Schema) -> None:
     """Write every rule into its place in a schema of `spec` (changed in place)."""
+    _in_words(spec)
     for place, rules in by_place().items():
         node = spec
         for step in place:
             node = node["items"] if step == ITEMS else node["properties"][step]
-        node["x-kubernetes-validations"] = rules
+        node["x-kubernetes-validations"] = [*node.get("x-kubernetes-validations", ()), *rules]

@@ -2,7 +2,8 @@
 
 This is the one source: files and API objects are decoded with these types, and the CRD's schema
 and the reference page are generated from them. A field's description is written for the reader of
-`kubectl explain`. Rules that join several fields are in `rules`.
+`kubectl explain`. Rules that join several fields are in `rules`;
+label selectors are in `selectors`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from flowlens import metrics
-from flowlens.config import notation
+from flowlens.config import notation, selectors
 
 GROUP, VERSION, KIND, PLURAL = "flowlens.io", "v1alpha1", "FlowLensConfig", "flowlensconfigs"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -28,12 +28,6 @@ COMMON_LABELS = (*metrics.OWNER_LABELS, *metrics.FLOW_LABELS)
 """Labels that are not a metric's own; what `defaults.labels` may name, apart from pod labels."""
 
 
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """Anything that is a mapping in the YAML text."""
-
-
-LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=notation.LABEL_KEY_PATTERN)]
-LabelValue = Annotated[str, Meta(max_length=63, pattern=notation.LABEL_VALUE_PATTERN)]
 NamespacePattern = Annotated[str, Meta(min_length=1, max_length=63, pattern=notation.NAMESPACE_PATTERN)]
 MetricLabel = Annotated[str, Meta(min_length=1, max_length=128, pattern=notation.EXPOSED_LABEL_PATTERN)]
 Ports = Annotated[
@@ -56,42 +50,7 @@ Buckets = Annotated[
 MaxSeries = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class Requirement(Section, frozen=True):
-    """One condition on a label."""
-
-    key: Annotated[LabelKey, Meta(description="Label that the condition is about.")]
-    operator: Annotated[
-        Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"],
-        Meta(
-            description="In, NotIn: the label's value is (is not) one of the values; NotIn also holds "
-            "where the label is missing. Exists, DoesNotExist: the label is there (is not). "
-            "Gt, Lt: the label is a whole number greater (less) than the one value."
-        ),
-    ]
-    values: Annotated[
-        tuple[LabelValue, ...],
-        Meta(
-            max_length=32,
-            description="At least one for In and NotIn, exactly one whole number for Gt and Lt, none for "
-            "Exists and DoesNotExist.",
-        ),
-    ] = ()
-
-
-class Selector(Section, frozen=True):
-    """Conditions on labels; all of them must hold. An empty selector selects everything."""
-
-    match_labels: Annotated[
-        dict[LabelKey, LabelValue],
-        Meta(max_length=32, description="Labels that must be there with exactly this value."),
-    ] = {}
-    match_expressions: Annotated[
-        tuple[Requirement, ...],
-        Meta(max_length=16, description="Further conditions, all of which must hold."),
-    ] = ()
-
-
-class Namespaces(Section, frozen=True):
+class Namespaces(selectors.Section, frozen=True):
     """Namespaces by name or pattern."""
 
     include: Annotated[
@@ -111,7 +70,7 @@ class Namespaces(Section, frozen=True):
     ] = ()
 
 
-class Defaults(Section, frozen=True):
+class Defaults(selectors.Section, frozen=True):
     """What holds for every metric that does not say otherwise."""
 
     enabled: Annotated[
@@ -143,7 +102,7 @@ class Defaults(Section, frozen=True):
     ] = "5m"
 
 
-class MetricSettings(Section, frozen=True):
+class MetricSettings(selectors.Section, frozen=True):
     """What is different for one metric."""
 
     name: Annotated[
@@ -186,7 +145,7 @@ class MetricSettings(Section, frozen=True):
     ] = UNSET
 
 
-class PortFilter(Section, frozen=True):
+class PortFilter(selectors.Section, frozen=True):
     """Connections by the port of the server's end: remote for a client's socket, local for a server's."""
 
     include: Annotated[
@@ -206,7 +165,7 @@ class PortFilter(Section, frozen=True):
     ] = ()
 
 
-class Addresses(Section, frozen=True):
+class Addresses(selectors.Section, frozen=True):
     """How much of an address the labels src_ip and dst_ip show."""
 
     mode: Annotated[
@@ -235,7 +194,7 @@ class Addresses(Section, frozen=True):
     ] = 128
 
 
-class Limits(Section, frozen=True):
+class Limits(selectors.Section, frozen=True):
     """What a node may spend."""
 
     max_series: Annotated[
@@ -257,7 +216,7 @@ class Limits(Section, frozen=True):
     ] = 65536
 
 
-class Spec(Section, frozen=True):
+class Spec(selectors.Section, frozen=True):
     """What is measured, on which nodes, and with which labels."""
 
     priority: Annotated[
@@ -270,19 +229,20 @@ class Spec(Section, frozen=True):
         ),
     ] = 0
     node_selector: Annotated[
-        Selector, Meta(description="Nodes, by their labels, that this configuration is for. Empty: all.")
-    ] = Selector()
+        selectors.Selector,
+        Meta(description="Nodes, by their labels, that this configuration is for. Empty: all."),
+    ] = selectors.Selector()
     namespaces: Annotated[
         Namespaces,
         Meta(description="Pods of which namespaces are measured; exclude wins over include."),
     ] = Namespaces()
     pod_selector: Annotated[
-        Selector,
+        selectors.Selector,
         Meta(
             description="Only pods with matching labels are measured. Empty: all. Host processes are ruled "
             "by includeHost alone."
         ),
-    ] = Selector()
+    ] = selectors.Selector()
     include_host: Annotated[
         bool,
         Meta(description="Whether processes outside of containers (host services) are measured."),
@@ -308,7 +268,7 @@ class Spec(Section, frozen=True):
         Addresses, Meta(description="How much of an address the labels src_ip and dst_ip show.")
     ] = Addresses()
     pod_labels: Annotated[
-        tuple[LabelKey, ...],
+        tuple[selectors.LabelKey, ...],
         Meta(
             max_length=MAX_POD_LABELS,
             description="Pod labels copied to metrics as label_<name> (characters that a metric label "

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import yaml
 
+from flowlens.config import problems
+
 MAX_BYTES = 256 * 1024
 """What `kubectl apply` can carry in its annotation; a real configuration has a few kilobytes."""
 MAX_DEPTH = 16
 MAX_VALUES = 20_000
 """Values in a document with its aliases written out."""
 
-Path = tuple[str | int, ...]
 
 if yaml.__with_libyaml__:
     _Loader: type[yaml.CSafeLoader] | type[yaml.SafeLoader] = yaml.CSafeLoader
@@ -39,7 +40,7 @@ class Document:
     """Plain data (dict, list, str, int, float, bool, None, dates) and the line of each path in it."""
 
     tree: object
-    lines: Mapping[Path, int]
+    lines: Mapping[problems.Path, int]
 
 
 def read(text: str) -> Document:
@@ -52,7 +53,7 @@ def read(text: str) -> Document:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            lines: dict[Path, int] = {}
+            lines: dict[problems.Path, int] = {}
             return Document(None if node is None else _build(loader, node, (), lines), lines)
         finally:
             loader.dispose()
@@ -119,7 +120,10 @@ class _Tally:
 
 
 def _build(
-    loader: yaml.CSafeLoader | yaml.SafeLoader, node: yaml.Node, path: Path, lines: dict[Path, int]
+    loader: yaml.CSafeLoader | yaml.SafeLoader,
+    node: yaml.Node,
+    path: problems.Path,
+    lines: dict[problems.Path, int],
 ) -> object:
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
@@ -133,7 +137,10 @@ def _build(
 
 
 def _build_mapping(
-    loader: yaml.CSafeLoader | yaml.SafeLoader, node: yaml.MappingNode, path: Path, lines: dict[Path, int]
+    loader: yaml.CSafeLoader | yaml.SafeLoader,
+    node: yaml.MappingNode,
+    path: problems.Path,
+    lines: dict[problems.Path, int],
 ) -> dict[str, object]:
     mapping: dict[str, object] = {}
     for key_node, value_node in node.value:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from flowlens import metrics
-from flowlens.config import definitions, notation, resolution
+from flowlens.config import definitions, notation, resolution, selectors
 
 _WIDTH = 100
 _CLIENT_ONLY = frozenset({"connect", "connect_failures", "connect_duration"})
@@ -51,13 +51,13 @@ def _nodes(spec: definitions.Spec) -> str:
     return _paragraph(f"{nodes}, with priority {spec.priority} among the configurations for a node.")
 
 
-def _selector(selector: definitions.Selector) -> str:
+def _selector(selector: selectors.Selector) -> str:
     conditions = [f"{key}={value}" for key, value in sorted(selector.match_labels.items())]
     conditions += [_condition(requirement) for requirement in selector.match_expressions]
     return " and ".join(conditions)
 
 
-def _condition(requirement: definitions.Requirement) -> str:
+def _condition(requirement: selectors.Requirement) -> str:
     key, values = requirement.key, ", ".join(requirement.values)
     match requirement.operator:
         case "In":

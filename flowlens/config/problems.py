@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flowlens.config import documents
+Path = tuple[str | int, ...]
+"""Steps from a document's root to a value: names of fields, positions in lists."""
 
 _SHOWN_CHARACTERS = 60
 _SHOWN_PROBLEMS = 50
@@ -43,7 +44,7 @@ def _sentence(source: str, problem: Problem) -> str:
     return ": ".join(part for part in (place, problem.path, problem.message) if part)
 
 
-def path_text(path: documents.Path) -> str:
+def path_text(path: Path) -> str:
     """`("spec", "metrics", 2, "name")` as `spec.metrics[2].name`."""
     text = ""
     for step in path:

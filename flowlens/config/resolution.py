@@ -14,7 +14,7 @@ from types import MappingProxyType
 from msgspec import UNSET
 
 from flowlens import metrics
-from flowlens.config import definitions, notation
+from flowlens.config import definitions, notation, selectors
 
 PortRange = tuple[int, int]
 """First and last port, both included."""
@@ -58,7 +58,7 @@ class NodeConfig:
     v6_prefix: int
     namespaces_include: tuple[str, ...]
     namespaces_exclude: tuple[str, ...]
-    pod_selector: definitions.Selector
+    pod_selector: selectors.Selector
     include_host: bool
     pod_labels: tuple[str, ...]
     stale_after_seconds: float

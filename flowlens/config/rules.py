@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flowlens import metrics
-from flowlens.config import definitions, documents, notation, problems
+from flowlens.config import definitions, notation, problems
 
-Found = tuple[documents.Path, str]
+Found = tuple[problems.Path, str]
 Tree = Mapping[str, Any]
 
 STALE_MIN_SECONDS, STALE_MAX_SECONDS = 10.0, 168 * 3600.0
@@ -39,7 +39,7 @@ def _pod_labels(spec: Tree) -> list[str]:
     return [key for _, key in _texts(spec.get("podLabels", ()))]
 
 
-def _repeated(items: Iterable[object], path: documents.Path) -> Iterator[Found]:
+def _repeated(items: Iterable[object], path: problems.Path) -> Iterator[Found]:
     seen: set[str] = set()
     for index, item in _texts(items):
         if item in seen:
@@ -55,7 +55,7 @@ def _selectors(spec: Tree) -> Iterator[Found]:
                 yield from _requirement(requirement, path)
 
 
-def _requirement(requirement: Tree, path: documents.Path) -> Iterator[Found]:
+def _requirement(requirement: Tree, path: problems.Path) -> Iterator[Found]:
     operator, values = requirement.get("operator"), requirement.get("values", ())
     match operator:
         case "In" | "NotIn" if not values:
@@ -163,7 +163,7 @@ def _metrics(spec: Tree) -> Iterator[Found]:
 
 
 def _labels_of(
-    metric: metrics.Metric, labels: Iterable[object], pod_labels: Iterable[str], path: documents.Path
+    metric: metrics.Metric, labels: Iterable[object], pod_labels: Iterable[str], path: problems.Path
 ) -> Iterator[Found]:
     allowed = metric_labels(metric, pod_labels)
     for index, label in _texts(labels):
@@ -172,7 +172,7 @@ def _labels_of(
     yield from _repeated(labels, (*path, "labels"))
 
 
-def _buckets_of(metric: metrics.Metric, buckets: list[float | None], path: documents.Path) -> Iterator[Found]:
+def _buckets_of(metric: metrics.Metric, buckets: list[float | None], path: problems.Path) -> Iterator[Found]:
     if metric.kind is not metrics.Kind.HISTOGRAM:
         having = [other.name for other in metrics.CATALOGUE if other.kind is metrics.Kind.HISTOGRAM]
         yield (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flowlens.config import definitions, notation, resolution
+from flowlens.config import definitions, notation, resolution, selectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,42 +30,12 @@ def choose(candidates: Iterable[Candidate], node_labels: Mapping[str, str]) -> C
 
     Highest priority, then the oldest, then the first by name. None when no selector matches.
     """
-    matching = (each for each in candidates if matches(each.spec.node_selector, node_labels))
+    matching = (each for each in candidates if selectors.matches(each.spec.node_selector, node_labels))
     return min(matching, key=_rank, default=None)
 
 
 def _rank(candidate: Candidate) -> tuple[int, str, str]:
     return -candidate.spec.priority, candidate.created, candidate.name
-
-
-def matches(selector: definitions.Selector, labels: Mapping[str, str]) -> bool:
-    """Whether labels meet every condition of a selector; an empty selector takes all labels."""
-    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        _meets(requirement, labels) for requirement in selector.match_expressions
-    )
-
-
-def _meets(requirement: definitions.Requirement, labels: Mapping[str, str]) -> bool:
-    """As k8s.io/apimachinery does: a missing label meets NotIn and DoesNotExist only."""
-    value = labels.get(requirement.key)
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt":
-            return value is not None and _compares(requirement, value)
-
-
-def _compares(requirement: definitions.Requirement, value: str) -> bool:
-    limit = requirement.values[0]
-    if not (value.isascii() and value.isdecimal() and limit.isdecimal()):
-        return False
-    return int(value) > int(limit) if requirement.operator == "Gt" else int(value) < int(limit)
 
 
 def selects(
@@ -82,7 +52,7 @@ def selects(
         return False
     if config.namespaces_include and not _any_matches(config.namespaces_include, namespace):
         return False
-    return matches(config.pod_selector, pod_labels)
+    return selectors.matches(config.pod_selector, pod_labels)
 
 
 def _any_matches(patterns: Iterable[str], namespace: str) -> bool:

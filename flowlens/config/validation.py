@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from flowlens.config import definitions, documents, notation, problems, rules, structure
+from flowlens.config import definitions, notation, problems, rules, structure
 
-Found = tuple[documents.Path, str]
+Found = tuple[problems.Path, str]
 _ABSENT = object()
 _MANIFEST_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
@@ -25,6 +25,8 @@ def load(text: str, *, source: str) -> definitions.Spec:
 
     `source` names the text in messages (a path, or "-"). Raises ConfigError with all problems.
     """
+    from flowlens.config import documents  # noqa: PLC0415 - PyYAML takes 25 ms, API objects do without
+
     try:
         document = documents.read(text)
     except documents.DocumentError as error:
@@ -51,14 +53,14 @@ def from_object(tree: object, *, source: str) -> definitions.Spec:
     return spec
 
 
-def _error(source: str, found: Iterable[Found], lines: Mapping[documents.Path, int]) -> problems.ConfigError:
+def _error(source: str, found: Iterable[Found], lines: Mapping[problems.Path, int]) -> problems.ConfigError:
     said = [
         problems.Problem(problems.path_text(path), message, _line(path, lines)) for path, message in found
     ]
     return problems.ConfigError(source, sorted(said, key=lambda problem: problem.line))
 
 
-def _line(path: documents.Path, lines: Mapping[documents.Path, int]) -> int:
+def _line(path: problems.Path, lines: Mapping[problems.Path, int]) -> int:
     """Line of a field, or of the nearest thing around it that was written."""
     while path and path not in lines:
         path = path[:-1]
@@ -97,7 +99,7 @@ def _decode(tree: object) -> tuple[definitions.Spec | None, list[Found]]:
     return msgspec.convert(clean, definitions.Spec), found
 
 
-def _walk(value: object, schema: structure.Schema, path: documents.Path, found: list[Found]) -> object:
+def _walk(value: object, schema: structure.Schema, path: problems.Path, found: list[Found]) -> object:
     """`value` without what the schema refuses; _ABSENT when nothing is left of it.
 
     A refused item of a list becomes None, so that the others keep their numbers.
@@ -114,7 +116,7 @@ def _walk(value: object, schema: structure.Schema, path: documents.Path, found: 
 
 
 def _walk_mapping(
-    value: dict[object, object], schema: structure.Schema, path: documents.Path, found: list[Found]
+    value: dict[object, object], schema: structure.Schema, path: problems.Path, found: list[Found]
 ) -> object:
     fields = schema.get("properties")
     limit = schema.get("maxProperties", math.inf)
@@ -140,7 +142,7 @@ def _walk_mapping(
 
 
 def _walk_list(
-    value: list[object], schema: structure.Schema, path: documents.Path, found: list[Found]
+    value: list[object], schema: structure.Schema, path: problems.Path, found: list[Found]
 ) -> object:
     least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
     if len(value) > most:
@@ -153,7 +155,7 @@ def _walk_list(
     return [None if item is _ABSENT else item for item in kept]
 
 
-def _leaf(value: object, schema: structure.Schema, path: documents.Path, found: list[Found]) -> object:
+def _leaf(value: object, schema: structure.Schema, path: problems.Path, found: list[Found]) -> object:
     message = _refusal(value, schema)
     if message:
         found.append((path, message))

@@ -157,7 +157,7 @@ REFUSED = (
         "namespaces: {include: [Team_A]}",
         "spec.namespaces.include[0]",
         "is not a namespace",
-        "should match",
+        "must be a namespace or a pattern",
     ),
     Refused(
         "port on both sides",
@@ -206,7 +206,7 @@ REFUSED = (
         "ports: {include: ['a-b']}",
         "spec.ports.include[0]",
         "a range of ports",
-        "should match",
+        "must be a port (8080) or a range of ports",
     ),
     Refused(
         "17 ranges",
@@ -297,7 +297,7 @@ REFUSED = (
         "nodeSelector: {matchLabels: {a: 'b c'}}",
         "spec.nodeSelector.matchLabels.a",
         "is not a Kubernetes label's value",
-        "should match",
+        "must be a Kubernetes label's value",
     ),
     Refused(
         "label key that cannot be",
@@ -374,7 +374,7 @@ REFUSED = (
         "defaults: {staleAfter: '5'}",
         "spec.defaults.staleAfter",
         "a duration such as 5m",
-        "should match",
+        "must be a duration such as 5m, 90s or 1h30m",
     ),
     Refused(
         "priority out of bounds",

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flowlens import config, metrics
 from flowlens.config import definitions, schema, status
@@ -206,6 +207,34 @@ def test_a_status_beyond_its_bounds_is_refused(server: api_server.ApiServer) -> 
         assert not _write_status(server, "bounds", status.Status(conditions=twice)).ok
     finally:
         server.must("delete", "flc", "bounds")
+
+
+port_entries = st.lists(
+    st.integers(1, 40)
+    | st.tuples(st.integers(1, 40), st.integers(0, 9)).map(lambda pair: f"{pair[0]}-{sum(pair)}"),
+    max_size=3,
+)
+sides = st.fixed_dictionaries({"include": port_entries, "exclude": port_entries})
+patterns = st.lists(st.text(alphabet="ab*?", min_size=1, max_size=4), max_size=3)
+name_lists = st.fixed_dictionaries({"include": patterns, "exclude": patterns})
+pod_label_keys = st.lists(st.text(alphabet="aB._-", min_size=1, max_size=4), max_size=3)
+
+
+@given(st.fixed_dictionaries({"ports": sides, "namespaces": name_lists, "podLabels": pod_label_keys}))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_rules_in_cel_and_in_python_refuse_the_same_specs(
+    server: api_server.ApiServer, spec: dict[str, object]
+) -> None:
+    text = manifest(json.dumps(spec))
+    answer = server.kubectl("create", "--dry-run=server", "-f", "-", text=text)
+    theirs = {field for field in spec if f"spec.{field}" in answer.errors}
+    assert answer.ok is not bool(theirs), answer.errors
+    try:
+        config.from_object(spec, source="flc/x")
+        ours = set()
+    except config.ConfigError as error:
+        ours = {re.split(r"[.\[]", problem.path)[1] for problem in error.problems}
+    assert ours == theirs, answer.errors
 
 
 KUBECTL_OPERATORS = {"In": "in", "NotIn": "notin"}
