@@ -26,7 +26,8 @@ class Loaded:
     """What an engine yields; file descriptors are the receiver's to close.
 
     `failures`: hook -> why its program is not among `programs`. `typed`: attach as tp_btf, without a name.
-    `way`: which of its ways an engine took, where it has several. `links`: attached by the engine for its own needs.
+    `way`: which of its ways an engine took, where it has several. `links`: attached by the engine for itself.
+    `always`: hooks that stay attached whatever the configuration says.
     """
 
     engine: str
@@ -37,6 +38,7 @@ class Loaded:
     typed: bool = True
     way: str = ""
     links: Mapping[str, int] = field(default_factory=dict)
+    always: frozenset[str] = frozenset()
 
 
 def object_path() -> Path:
@@ -56,7 +58,9 @@ def load() -> Loaded:
     path = object_path()
     kernel = btf.describe(probes.TRACEPOINTS)
     failures = {
-        hook: "this kernel has no such tracepoint" for hook in probes.TRACEPOINTS if hook not in kernel.tracepoints
+        hook: "this kernel has no such tracepoint"
+        for hook in probes.TRACEPOINTS
+        if hook not in kernel.tracepoints
     }
     candidates = frozenset(probes.BY_HOOK) - failures.keys()
     try:

@@ -1,4 +1,4 @@
-"""Which engine this machine gets: `core` where it runs, else `bcc`, else one sentence that says what to install."""
+"""Which engine this machine gets: `core` where it runs, else `bcc`, else one sentence: what to install."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def load(engine: str = "auto", way: str | None = None) -> Loaded:
-    """Loads the programs with the named engine; `way` (typed, raw, headers) is bcc's. Raises errors.KernelError."""
+    """Loads the programs by the named engine; `way` (typed, raw, headers) is bcc's. Raises errors.KernelError."""
     match engine:
         case core.NAME:
             return core.load()

@@ -143,7 +143,7 @@ class Tracer:
     # hooks ---------------------------------------------------------------------------------------
 
     def _attach(self, settings: layout.Settings) -> None:
-        wanted = probes.needed_hooks(settings.enabled)
+        wanted = probes.needed_hooks(settings.enabled) | self._loaded.always
         for hook, fd in self._loaded.programs.items():
             program = probes.BY_HOOK[hook]
             if hook in self._links or hook not in wanted:
@@ -161,7 +161,7 @@ class Tracer:
         return libbpf.attach_iterator(fd, program.hook, self._maps["sockets"] if over_sockets else None)
 
     def _detach(self, settings: layout.Settings) -> None:
-        wanted = probes.needed_hooks(settings.enabled)
+        wanted = probes.needed_hooks(settings.enabled) | self._loaded.always
         for hook in [hook for hook in self._links if hook not in wanted]:
             os.close(self._links.pop(hook))
 
@@ -211,8 +211,7 @@ class Tracer:
 
     def _drop_former_histograms(self) -> None:
         current = {
-            metrics.BY_NAME[name].number: generation
-            for name, generation in self._bounds_generations.items()
+            metrics.BY_NAME[name].number: generation for name, generation in self._bounds_generations.items()
         }
         former = []
         for key, _, _ in self._totals.read().rows(layout.KEY.size):

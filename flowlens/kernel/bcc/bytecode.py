@@ -1,7 +1,7 @@
 """What one compilation yields, as it is cached: instructions by program and the shapes of the maps they use.
 
 Instructions name a map by a placeholder number. A map's shape is told by a function that is never loaded
-(MAP_SHAPE in bpf/engine_bcc.h): its constants are read off its instructions, so C stays the only place that knows sizes.
+(MAP_SHAPE in bpf/engine_bcc.h): its constants are read off its instructions, so only C knows sizes.
 """
 
 from __future__ import annotations
@@ -69,13 +69,15 @@ def split(functions: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, S
 
 
 def with_maps(name: str, code: bytes, fds: Mapping[int, int]) -> bytes:
-    """The instructions with each placeholder replaced by a file descriptor. Raises Malformed for one that is unknown."""
+    """The instructions with each placeholder replaced by a descriptor. Raises Malformed for an unknown one."""
     patched = bytearray(code)
     for index, step in _maps_used(code):
         if step.registers >> 4 != _PSEUDO_MAP_FD or step.immediate not in fds:
             raise Malformed(f"program {name}: instruction {index} refers to something that is no map of ours")
         fd = fds[step.immediate]
-        _INSTRUCTION.pack_into(patched, index * _INSTRUCTION.size, step.opcode, step.registers, step.offset, fd)
+        _INSTRUCTION.pack_into(
+            patched, index * _INSTRUCTION.size, step.opcode, step.registers, step.offset, fd
+        )
     return bytes(patched)
 
 

@@ -1,7 +1,8 @@
 """Bytecode that was compiled before, in a folder that only the agent may write.
 
-What is in here is loaded into the kernel, so an entry counts only if it is a plain file of ours, writable by nobody
-else, whole, and made for this very kernel build, compiler and source. Everything else is refused, said once, and made anew.
+What is in here is loaded into the kernel, so an entry counts only if it is a plain file of ours, writable by
+nobody else, whole, and made for this very kernel build, compiler and source. Everything else is refused, said
+once, and made anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 DEFAULT_FOLDER = Path("/var/cache/flow-lens")
 FOLDER_VARIABLE = "FLOWLENS_CACHE_DIR"
 KEPT_ENTRIES = 8
-"""Old kernels, compilers and versions of ours leave entries behind; more than these are removed, oldest first."""
+"""Old kernels, compilers and versions of ours leave entries behind; the oldest beyond these are removed."""
 _MAGIC = b"flow-lens bytecode 1\n"
 _MAX_BYTES = 8 << 20
 _SUFFIX = ".bytecode"
@@ -43,7 +44,7 @@ class Cache:
         return content
 
     def write(self, key: str, content: bytes) -> None:
-        """Puts an entry in place of what was there; a failure costs the next start a compilation and nothing else."""
+        """Puts an entry in place of what was there; a failure costs the next start a compilation, no more."""
         head = _head(key, content)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +102,9 @@ class Cache:
             raise
 
     def _remove_old(self) -> None:
-        entries = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda path: path.lstat().st_mtime, reverse=True)
+        entries = sorted(
+            self._folder.glob(f"*{_SUFFIX}"), key=lambda path: path.lstat().st_mtime, reverse=True
+        )
         for path in entries[KEPT_ENTRIES:]:
             path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """The compiler's own process: gives up every privilege, then lets bcc compile what it is told on stdin.
 
-Run by the system's Python (`python3 -I -c <this text>`), because Debian's bcc belongs to that one; so nothing of ours
-can be imported here. The answer is JSON on the first stdout; whatever bcc prints goes to stderr.
+Run by the system's Python (`python3 -I -c <this text>`), because Debian's bcc belongs to that one; so nothing
+of ours can be imported here. The answer is JSON on the first stdout; whatever bcc prints goes to stderr.
 """
 
 import base64
@@ -16,7 +16,7 @@ import sys
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 22, 38, 47
 SECCOMP_MODE_FILTER, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
-# include/uapi/linux/audit.h, and the numbers of socket(2), bpf(2) and ptrace(2); io_uring_setup(2) is 425 everywhere.
+# include/uapi/linux/audit.h, and the numbers of socket(2), bpf(2), ptrace(2) and io_uring_setup(2).
 DENIED = {
     "x86_64": (0xC000003E, (41, 321, 101, 425)),
     "aarch64": (0xC00000B7, (198, 280, 117, 425)),
@@ -51,7 +51,7 @@ def limit(limits):
 
 
 def leave_network():
-    """A network namespace of its own where that is allowed (CAP_SYS_ADMIN); `refuse_calls` holds in any case."""
+    """A network namespace of its own where that is allowed; `refuse_calls` holds in any case."""
     libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)
 
 
@@ -71,16 +71,25 @@ def drop_privileges(uid):
 
 
 def refuse_calls():
-    """seccomp: socket, bpf, ptrace and io_uring_setup fail with EPERM; needs no privilege after NO_NEW_PRIVS."""
+    """seccomp: socket, bpf, ptrace and io_uring_setup fail with EPERM; needs no privilege here."""
     if platform.machine() not in DENIED:
         return
     machine, numbers = DENIED[platform.machine()]
     load, equal, at_least, ret = 0x20, 0x15, 0x35, 0x06  # BPF_LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, RET|K
-    steps = [(load, 0, 0, 4), (equal, 0, len(numbers) + 2, machine), (load, 0, 0, 0), (at_least, len(numbers), 0, X32)]
+    steps = [
+        (load, 0, 0, 4),
+        (equal, 0, len(numbers) + 2, machine),
+        (load, 0, 0, 0),
+        (at_least, len(numbers), 0, X32),
+    ]
     steps += [(equal, len(numbers) - index, 0, number) for index, number in enumerate(numbers)]
-    steps += [(ret, 0, 0, 0x7FFF0000), (ret, 0, 0, 0x00050001)]  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
+    steps += [
+        (ret, 0, 0, 0x7FFF0000),
+        (ret, 0, 0, 0x00050001),
+    ]  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
     raw = b"".join(
-        code.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little") for code, yes, no, value in steps
+        code.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little")
+        for code, yes, no, value in steps
     )
     code = ctypes.create_string_buffer(raw, len(raw))
 
@@ -88,7 +97,9 @@ def refuse_calls():
         _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
 
     program = Program(len(steps), ctypes.addressof(code))
-    checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0), "install seccomp filter")
+    checked(
+        libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0), "install seccomp filter"
+    )
 
 
 def compile_programs(order):
@@ -100,8 +111,12 @@ def compile_programs(order):
         module = bcc.BPF(text=order["text"], cflags=order["flags"])
     except Exception as error:  # bcc raises Exception itself
         fail("compile", str(error))
-    names = [bcc.lib.bpf_function_name(module.module, i) for i in range(bcc.lib.bpf_num_functions(module.module))]
-    return bcc.__version__, {name.decode(): base64.b64encode(module.dump_func(name)).decode() for name in names}
+    names = [
+        bcc.lib.bpf_function_name(module.module, i) for i in range(bcc.lib.bpf_num_functions(module.module))
+    ]
+    return bcc.__version__, {
+        name.decode(): base64.b64encode(module.dump_func(name)).decode() for name in names
+    }
 
 
 OUT = os.dup(1)

@@ -26,7 +26,8 @@ NOBODY = 65534
 MEMORY_BYTES, CPU_SECONDS, WALL_SECONDS, FILE_BYTES = 1 << 30, 60, 120.0, 64 << 20
 MAX_ANSWER_BYTES, MAX_MESSAGES_BYTES, MAX_INSTRUCTION_BYTES = 4 << 20, 1 << 16, 1 << 20
 INSTALL_BCC = (
-    "install it (Debian, Ubuntu: apt-get install python3-bpfcc; Fedora: dnf install python3-bcc), or use --engine core"
+    "install it (Debian, Ubuntu: apt-get install python3-bpfcc; Fedora: dnf install python3-bcc), "
+    "or use --engine core"
 )
 
 
@@ -72,7 +73,9 @@ def compile_programs(
 ) -> Compiled:
     """Raises errors.Unavailable without bcc or its Python, CompilerFailed for everything else."""
     if not os.access(python, os.X_OK):
-        raise errors.Unavailable(f"engine bcc needs {python} with bcc, and there is no such program: {INSTALL_BCC}")
+        raise errors.Unavailable(
+            f"engine bcc needs {python} with bcc, and there is no such program: {INSTALL_BCC}"
+        )
     text = script or (resources.files("flowlens.kernel.bcc") / "child.py").read_text()
     with _workshop(order) as place:
         request = {
@@ -89,7 +92,9 @@ def compile_programs(
             "PATH": "/usr/bin:/bin",
             "LC_ALL": "C.UTF-8",
         }
-        return _run([python, "-I", "-c", text], json.dumps(request).encode(), environment, place / "tmp", wall_seconds)
+        return _run(
+            [python, "-I", "-c", text], json.dumps(request).encode(), environment, place / "tmp", wall_seconds
+        )
 
 
 @contextmanager
@@ -122,7 +127,13 @@ def _run(
 ) -> Compiled:
     with _memory_file(request) as order, _memory_file(b"") as out, _memory_file(b"") as messages:
         child = subprocess.Popen(  # noqa: S603 - the interpreter is fixed and the script is ours
-            command, stdin=order, stdout=out, stderr=messages, env=environment, cwd=place, start_new_session=True
+            command,
+            stdin=order,
+            stdout=out,
+            stderr=messages,
+            env=environment,
+            cwd=place,
+            start_new_session=True,
         )
         try:
             status = child.wait(wall_seconds)
@@ -130,7 +141,9 @@ def _run(
             status = None
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # it leads a session of its own: only it and what it started
+                os.killpg(
+                    child.pid, signal.SIGKILL
+                )  # it leads a session of its own: only it and what it started
             child.wait()
         return _judge(status, wall_seconds, _read(out, MAX_ANSWER_BYTES), _tail(messages))
 
@@ -159,7 +172,9 @@ def _tail(fd: int) -> str:
 
 def _judge(status: int | None, wall_seconds: float, answer: bytes, messages: str) -> Compiled:
     if status is None:
-        raise CompilerFailed(f"the bcc compiler did not finish within {wall_seconds:.0f} s and was stopped", messages)
+        raise CompilerFailed(
+            f"the bcc compiler did not finish within {wall_seconds:.0f} s and was stopped", messages
+        )
     if status < 0:
         name = signal.Signals(-status).name
         raise CompilerFailed(f"the bcc compiler died of {name}{_cause(-status)}", messages)
@@ -168,7 +183,9 @@ def _judge(status: int | None, wall_seconds: float, answer: bytes, messages: str
     try:
         decoded = msgspec.json.decode(answer, type=Compiled) if status == 0 else _refusal(answer, messages)
     except msgspec.DecodeError as error:
-        raise CompilerFailed(f"the bcc compiler (exit status {status}) gave no valid answer ({error})", messages) from error
+        raise CompilerFailed(
+            f"the bcc compiler (exit status {status}) gave no valid answer ({error})", messages
+        ) from error
     _check(decoded)
     return decoded
 
@@ -189,11 +206,13 @@ def _refusal(answer: bytes, messages: str) -> Compiled:
     refused = msgspec.json.decode(answer, type=_Refused)
     match refused.error:
         case "missing":
-            raise errors.Unavailable(f"engine bcc needs iovisor's bcc for {PYTHON} ({refused.message}): {INSTALL_BCC}")
+            raise errors.Unavailable(
+                f"engine bcc needs iovisor's bcc for {PYTHON} ({refused.message}): {INSTALL_BCC}"
+            )
         case "privileges":
             raise CompilerFailed(
-                f"the bcc compiler cannot give up its privileges ({refused.message}): give the agent CAP_SETUID and "
-                "CAP_SETGID, or use --engine core"
+                f"the bcc compiler cannot give up its privileges ({refused.message}): "
+                "give the agent CAP_SETUID and CAP_SETGID, or use --engine core"
             )
         case _:
             raise CompilerFailed(f"the bcc compiler refused the programs ({refused.message})", messages)
@@ -204,4 +223,6 @@ def _check(compiled: Compiled) -> None:
         raise CompilerFailed("the bcc compiler delivered no function")
     for name, code in compiled.functions.items():
         if not name.isidentifier() or not code or len(code) % 8 or len(code) > MAX_INSTRUCTION_BYTES:
-            raise CompilerFailed(f"the bcc compiler delivered {len(code)} bytes for {name!r}, which are no instructions")
+            raise CompilerFailed(
+                f"the bcc compiler delivered {len(code)} bytes for {name!r}, which are no instructions"
+            )

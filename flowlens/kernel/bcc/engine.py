@@ -10,26 +10,34 @@ from pathlib import Path
 
 import msgspec
 
+from flowlens import metrics
 from flowlens.kernel import btf, core, errors, libbpf, probes
 from flowlens.kernel.bcc import bytecode, cache, compiler, generator, kernel_types, loader, sources, ways
 
 NAME = "bcc"
 FORGET_HOOK, FORGET_FUNCTION = "tcp_destroy_sock", "hook_tcp_destroy_sock"
-"""Drops a socket from the table that stands in for socket storage; attached here, because no metric asks for it."""
+"""Drops a socket from the table that stands in for socket storage; attached here, for no metric asks for it."""
+KEPT_WITHOUT_ITERATORS = frozenset((metrics.SET_STATE, metrics.RETRANSMIT))
+"""Sockets cannot be looked at again when a metric is switched on, so their entries must never be out of date."""
 WITHOUT_ITERATORS: Mapping[str, str] = {
-    "task_file": "way {way} of engine bcc has no iterators: sockets that were open before the agent are counted "
-    "from their next event on, without pid",
+    "task_file": "way {way} of engine bcc has no iterators: sockets that were open before the agent have no pid, "
+    "and are not among the open connections",
     "sk_storage": "way {way} of engine bcc has no socket storage: open connections cannot be listed by flow",
 }
 _ITERATORS = {"task_file": "bpf_iter_task_file", "sk_storage": "bpf_iter_bpf_sk_storage_map"}
-_BCC_PLACES = ("/usr/lib/*/libbcc.so.0", "/usr/lib64/libbcc.so.0", "/usr/lib/libbcc.so.0", "/usr/local/lib*/libbcc.so.0")
+_BCC_PLACES = (
+    "/usr/lib/*/libbcc.so.0",
+    "/usr/lib64/libbcc.so.0",
+    "/usr/lib/libbcc.so.0",
+    "/usr/local/lib*/libbcc.so.0",
+)
 
 
 def load(way: str | None = None, *, store: cache.Cache | None = None) -> core.Loaded:
     """Loads what this kernel accepts, by the best way it allows or the one asked for.
 
-    Raises errors.Unavailable without privileges, bcc or types; compiler.CompilerFailed; errors.LoadFailed when a
-    program that must be there is refused.
+    Raises errors.Unavailable without privileges, bcc or types; compiler.CompilerFailed; errors.LoadFailed when
+    a program that must be there is refused.
     """
     core.require_privileges()
     chosen = ways.choose(way)
@@ -64,14 +72,18 @@ def build(way: ways.Way, files: Mapping[str, str], headers: ways.Headers | None 
     with kernel_types.opened() as types:
         padded = generator.generate(files[sources.KERN_H], types)
         attach_ids, absent = _places(types)
-        reasons = {number: btf.reset_reason(name) for name, number in types.enum_values("sk_rst_reason").items()}
+        reasons = {
+            number: btf.reset_reason(name) for name, number in types.enum_values("sk_rst_reason").items()
+        }
     order = compiler.Order(
         files={**files, sources.KERN_PADDED_H: padded},
         main=sources.MAIN,
         flags=("-DTYPED",) if way is ways.Way.TYPED else (),
         tree=sources.STAND_IN,
     )
-    return _finish(way, compiler.compile_programs(order), attach_ids if way is ways.Way.TYPED else {}, absent, reasons)
+    return _finish(
+        way, compiler.compile_programs(order), attach_ids if way is ways.Way.TYPED else {}, absent, reasons
+    )
 
 
 def _compile_with_headers(files: Mapping[str, str], headers: ways.Headers) -> compiler.Compiled:
@@ -120,7 +132,10 @@ def _load(built: bytecode.Bytecode) -> core.Loaded:
         loader.close(programs)
         loader.close(maps)
         raise
-    return core.Loaded(NAME, maps, programs, failures, built.reset_reasons, typed, str(built.way), links)
+    always = frozenset() if typed else KEPT_WITHOUT_ITERATORS & programs.keys()
+    return core.Loaded(
+        NAME, maps, programs, failures, built.reset_reasons, typed, str(built.way), links, always
+    )
 
 
 def _require_core(programs: Mapping[str, int], refused: Mapping[str, str]) -> None:
@@ -131,7 +146,7 @@ def _require_core(programs: Mapping[str, int], refused: Mapping[str, str]) -> No
 
 
 def _attach_forget(built: bytecode.Bytecode, maps: Mapping[str, int]) -> int:
-    """Without it closed sockets would fill the table and their addresses be taken for new ones, so it must be there."""
+    """Without it closed sockets would fill the table and lend their entries to new ones, so it must be there."""
     loaded, refused = loader.load(built, maps, {FORGET_HOOK: FORGET_FUNCTION})
     if FORGET_HOOK not in loaded:
         raise errors.LoadFailed(f"{FORGET_HOOK}: {refused[FORGET_HOOK]}", refused[FORGET_HOOK])
@@ -142,15 +157,21 @@ def _attach_forget(built: bytecode.Bytecode, maps: Mapping[str, int]) -> int:
 
 
 def _key(way: ways.Way, headers: ways.Headers | None, files: Mapping[str, str]) -> str:
-    """Names everything that shapes the result: kernel build, bcc, the C files and the code of this package."""
+    """Names all that shapes the result: kernel build, bcc, the C files and the code of this package."""
     package = Path(str(resources.files("flowlens.kernel.bcc")))
     ours = {path.name: path.read_text() for path in sorted(package.glob("*.py"))}
-    parts = [way, ways.kernel_build(way, headers), sources.digest(files), sources.digest(ours), _bcc_identity()]
+    parts = [
+        way,
+        ways.kernel_build(way, headers),
+        sources.digest(files),
+        sources.digest(ours),
+        _bcc_identity(),
+    ]
     return f"{way}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
 
 
 def _bcc_identity() -> str:
-    """Of the installed compiler, found without starting it: its library's name (which has the version), size and time."""
+    """Of the installed compiler, found without starting it: its library's name (with version), size, time."""
     for place in _BCC_PLACES:
         for path in sorted(Path("/").glob(place.lstrip("/"))):
             state = path.stat()

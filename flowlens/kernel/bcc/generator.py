@@ -1,7 +1,7 @@
 """Writes `kern_padded.h`: kern.h again, each field at its true offset in the running kernel.
 
-The C compiler on the node has no CO-RE relocations, so the offsets come from the kernel's BTF beforehand. kern.h is
-the only input: what it does not name, no program can read.
+The C compiler on the node has no CO-RE relocations, so the offsets come from the kernel's BTF beforehand.
+kern.h is the only input: what it does not name, no program can read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def generate(kern_h: str, types: kernel_types.Types) -> str:
     rest = _DECLARATION.sub("", text).strip()
     if rest:
         raise UnreadableHeader(f"kern.h: only plain declarations are allowed, found {rest[:60]!r}")
-    return "\n".join(line for match in _DECLARATION.finditer(text) for line in _declaration(match, types)) + "\n"
+    return (
+        "\n".join(line for match in _DECLARATION.finditer(text) for line in _declaration(match, types)) + "\n"
+    )
 
 
 def _declaration(match: re.Match[str], types: kernel_types.Types) -> Iterator[str]:
@@ -63,7 +65,7 @@ def _enum(name: str, values: str, types: kernel_types.Types) -> Iterator[str]:
 
 
 def _struct(opening: str, name: str, fields: str, types: kernel_types.Types) -> Iterator[str]:
-    """A union of the fields, each behind as many bytes as it has before it in the kernel; fields may overlap there too."""
+    """A union of the fields, each behind as many bytes as it has before it in the kernel."""
     macros: list[str] = []
     yield opening
     for number, field in enumerate(_fields(name, fields)):
@@ -74,7 +76,8 @@ def _struct(opening: str, name: str, fields: str, types: kernel_types.Types) -> 
         elif place is None or place.bit_offset == 0:
             yield f"\t{field.type}{field.name}{field.array};"
         else:
-            yield f"\tstruct {{ u8 fl_pad_{number}[{place.bit_offset // 8}]; {field.type}{field.name}{field.array}; }};"
+            padding = f"u8 fl_pad_{number}[{place.bit_offset // 8}]"
+            yield f"\tstruct {{ {padding}; {field.type}{field.name}{field.array}; }};"
     if size := types.size(name):
         yield f"\tu8 fl_bytes_in_all[{size}];"
     yield from macros

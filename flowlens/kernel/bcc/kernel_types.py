@@ -1,6 +1,6 @@
 """Where the running kernel has its fields, read from its own type information (BTF).
 
-Parsing is libbpf's; we walk single types, because a Python object per type of a kernel (about 100,000) costs a second.
+Parsing is libbpf's; we walk single types, because a Python object for each of a kernel's 100,000 costs a second.
 Layout of the records: include/uapi/linux/btf.h.
 """
 
@@ -100,7 +100,9 @@ class Types:
                 return Field(offset, place >> 24 if found.has_bit_fields else 0)
             if not text:
                 inner = self._resolve(type_id)
-                if self._type(inner).kind in (STRUCT, UNION) and (deeper := self._search(inner, field, offset)):
+                if self._type(inner).kind in (STRUCT, UNION) and (
+                    deeper := self._search(inner, field, offset)
+                ):
                     return deeper
         return None
 

@@ -1,4 +1,4 @@
-"""Makes the maps that compiled programs need and loads the programs, by bpf(2) through libbpf's thin wrappers."""
+"""Makes the maps that compiled programs need and loads them, by bpf(2) through libbpf's thin wrappers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RAW_TRACEPOINT, _TRACING = 17, 26  # enum bpf_prog_type, include/uapi/linux/bpf
 _ATTACH_TRACEPOINT, _ATTACH_ITERATOR = 23, libbpf.BPF_TRACE_ITER  # BPF_TRACE_RAW_TP
 _SOCKET_STORAGE, _NO_PREALLOC, _CLONE = 24, 1, 1 << 9
 _PREALLOCATED_BEFORE = (6, 1)
-"""Before 34dd3bad1a6f (6.1) the kernel warns about raw tracepoint programs whose hash maps allocate as they grow."""
+"""Before 34dd3bad1a6f (6.1) the kernel warns of raw tracepoint programs whose hash maps allocate as they grow."""
 _LOG_BYTES = 1 << 20
 
 
@@ -45,7 +45,9 @@ class _LoadOptions(ctypes.Structure):
     )
 
 
-def make_maps(shapes: Mapping[str, bytecode.Shape], *, typed: bool, release: tuple[int, int]) -> dict[str, int]:
+def make_maps(
+    shapes: Mapping[str, bytecode.Shape], *, typed: bool, release: tuple[int, int]
+) -> dict[str, int]:
     """File descriptors by name. Raises errors.SystemCallFailed; then none is left open."""
     made: dict[str, int] = {}
     try:
@@ -64,7 +66,7 @@ def make_maps(shapes: Mapping[str, bytecode.Shape], *, typed: bool, release: tup
 def load(
     built: bytecode.Bytecode, maps: Mapping[str, int], hooks: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Loads the programs of these hooks (hook -> function): descriptors, and for each that is refused the reason."""
+    """Loads the programs of these hooks (hook -> function): descriptors, and the reason for each refused."""
     fds = {shape.placeholder: maps[name] for name, shape in built.maps.items()}
     loaded, refused = {}, {}
     for hook, function in hooks.items():
@@ -93,6 +95,17 @@ def _options(built: bytecode.Bytecode, hook: str) -> _LoadOptions:
 
 
 def _load(function: str, code: bytes, options: _LoadOptions) -> int:
+    described = _load_types(_function(function), function)
+    info = (ctypes.c_uint32 * 2)(0, _FUNCTION_ID)  # struct bpf_func_info: instruction, type
+    options.prog_btf_fd, options.func_info = described, ctypes.addressof(info)
+    options.func_info_cnt, options.func_info_rec_size = 1, ctypes.sizeof(info)
+    try:
+        return _load_described(function, code, options)
+    finally:
+        os.close(described)
+
+
+def _load_described(function: str, code: bytes, options: _LoadOptions) -> int:
     kind = _TRACING if options.attach_btf_id else _RAW_TRACEPOINT
     count = ctypes.c_size_t(len(code) // 8)
     load_program = libbpf.library().bpf_prog_load
@@ -106,7 +119,9 @@ def _load(function: str, code: bytes, options: _LoadOptions) -> int:
     if fd >= 0:
         return fd
     words = " ".join(_verifier_words(log.value.decode(errors="replace")))
-    raise errors.LoadFailed(words or f"load {function}: {os.strerror(number)} ({libbpf.errno_name(number)})", words)
+    raise errors.LoadFailed(
+        words or f"load {function}: {os.strerror(number)} ({libbpf.errno_name(number)})", words
+    )
 
 
 def _verifier_words(log: str) -> Iterator[str]:
@@ -122,11 +137,11 @@ def _make(name: str, shape: bytecode.Shape, flags: int) -> int:
 
 def _make_socket_storage(name: str, shape: bytecode.Shape) -> int:
     """The kernel finds the lock in the value by the map's own BTF, three types of which are enough."""
-    raw = _value_with_lock(shape.value_bytes, shape.extra)
-    load_types = libbpf.library().bpf_btf_load
-    types = libbpf.check(load_types(raw, ctypes.c_size_t(len(raw)), None), f"describe map {name}")
+    types = _load_types(_value_with_lock(shape.value_bytes, shape.extra), name)
     try:
-        options = libbpf.MapCreateOptions(size=ctypes.sizeof(libbpf.MapCreateOptions), map_flags=_NO_PREALLOC | _CLONE)
+        options = libbpf.MapCreateOptions(
+            size=ctypes.sizeof(libbpf.MapCreateOptions), map_flags=_NO_PREALLOC | _CLONE
+        )
         options.btf_fds[0], options.btf_fds[1], options.btf_fds[2] = types, _INT_ID, _VALUE_ID
         return _create(name, shape, options)
     finally:
@@ -141,21 +156,50 @@ def _create(name: str, shape: bytecode.Shape, options: libbpf.MapCreateOptions) 
     return libbpf.check(fd, f"make map {name}")
 
 
-_INT_ID, _VALUE_ID = 1, 3
+# BTF that we write ourselves: the kernel needs it for a lock in a map and shows a program's whole name by it.
+
+_INT_ID, _VALUE_ID, _FUNCTION_ID = 1, 3, 4
+_INT, _POINTER, _STRUCT, _FUNCTION, _PROTOTYPE = (kind << 24 for kind in (1, 2, 4, 12, 13))  # BTF_KIND_*
+_SIGNED, _GLOBAL = 1 << 24, 1
+
+
+def _load_types(raw: bytes, label: str) -> int:
+    load_types = libbpf.library().bpf_btf_load
+    return libbpf.check(load_types(raw, ctypes.c_size_t(len(raw)), None), f"describe {label}")
 
 
 def _value_with_lock(value_bytes: int, lock_offset: int) -> bytes:
-    """BTF of `int`, `struct bpf_spin_lock { int val; }` and a value that has such a lock at this offset."""
-    names = b"\0int\0bpf_spin_lock\0val\0fl_socket\0lock\0"
-    kind_int, kind_struct, signed = 1 << 24, 4 << 24, 1 << 24
+    """`int`, `struct bpf_spin_lock { int val; }` and a value that has such a lock at this offset."""
+    names = _Names()
+    records = [names("int"), _INT, 4, _SIGNED | 32]
+    records += (names("bpf_spin_lock"), _STRUCT | 1, 4, names("val"), 1, 0)
+    records += (names("fl_socket"), _STRUCT | 1, value_bytes, names("lock"), 2, lock_offset * 8)
+    return _types(records, names)
 
-    def name(text: bytes) -> int:
-        return names.index(b"\0" + text + b"\0") + 1
 
-    types = struct.pack("<IIII", name(b"int"), kind_int, 4, signed | 32)
-    types += struct.pack("<IIIIII", name(b"bpf_spin_lock"), kind_struct | 1, 4, name(b"val"), 1, 0)
-    types += struct.pack(
-        "<IIIIII", name(b"fl_socket"), kind_struct | 1, value_bytes, name(b"lock"), 2, lock_offset * 8
-    )
-    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
-    return header + types + names
+def _function(name: str) -> bytes:
+    """`int name(void *ctx)`."""
+    names = _Names()
+    records = [names("int"), _INT, 4, _SIGNED | 32]
+    records += (0, _POINTER, 0)
+    records += (0, _PROTOTYPE | 1, 1, names("ctx"), 2)
+    records += (names(name), _FUNCTION | _GLOBAL, 3)
+    return _types(records, names)
+
+
+class _Names:
+    """The string section; calling it gives a name's offset."""
+
+    def __init__(self) -> None:
+        self.raw = b"\0"
+
+    def __call__(self, name: str) -> int:
+        offset = len(self.raw)
+        self.raw += name.encode() + b"\0"
+        return offset
+
+
+def _types(records: list[int], names: _Names) -> bytes:
+    raw = struct.pack(f"<{len(records)}I", *records)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(raw), len(raw), len(names.raw))
+    return header + raw + names.raw

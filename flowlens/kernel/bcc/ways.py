@@ -1,4 +1,4 @@
-"""Which of the three ways this node allows, and what identifies the kernel build that bytecode is good for."""
+"""Which of the three ways this node allows, and what identifies the kernel build that bytecode fits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMMON = re.compile(r"^include\s+(\S+)/Makefile", re.MULTILINE)
 
 
 class Way(enum.StrEnum):
-    """`TYPED`: BTF, 5.11 or newer, all that `core` does. `RAW`: BTF, raw tracepoints. `HEADERS`: the same without BTF."""
+    """`TYPED`: BTF, 5.11 or newer, all that `core` does. `RAW`: BTF, raw tracepoints. `HEADERS`: no BTF, else as raw."""
 
     TYPED = "typed"
     RAW = "raw"
@@ -43,12 +43,12 @@ class Headers:
 
 
 def choose(way: str | None, *, types: Path = btf.VMLINUX) -> Way:
-    """The best way this node allows, or the one asked for. Raises errors.Unavailable where that is not to be had."""
+    """The best way this node allows, or the one asked for. Raises errors.Unavailable where it cannot be had."""
     if way is not None:
         wanted = Way(way)
         if wanted is not Way.HEADERS and not btf.available(types):
             raise errors.Unavailable(
-                f"kernel has no BTF ({types} is missing), which the {wanted} way of engine bcc needs: use its headers way"
+                f"kernel has no BTF ({types} is missing), which way {wanted} of engine bcc needs: use its way headers"
             )
         return wanted
     if not btf.available(types):
@@ -63,7 +63,7 @@ def release(text: str | None = None) -> tuple[int, int]:
 
 
 def kernel_build(way: Way, headers: Headers | None, *, types: Path = btf.VMLINUX) -> str:
-    """Identifies the kernel build: its release and version, and the content of its BTF or the state of its headers."""
+    """Identifies the kernel build: release and version, and the content of its BTF or the state of its headers."""
     uname = os.uname()
     parts = [uname.release, uname.version, uname.machine]
     if way is not Way.HEADERS:
@@ -75,14 +75,14 @@ def kernel_build(way: Way, headers: Headers | None, *, types: Path = btf.VMLINUX
 
 
 def find_headers() -> Headers:
-    """The running kernel's headers, or those that $FLOWLENS_KERNEL_HEADERS names. Raises errors.Unavailable."""
+    """The running kernel's headers, or those in $FLOWLENS_KERNEL_HEADERS. Raises errors.Unavailable."""
     asked = os.environ.get(HEADERS_VARIABLE)
     build = Path(asked) if asked else MODULES / os.uname().release / "build"
     if not (build / _MADE_BY_BUILD).exists():
         raise errors.Unavailable(
-            f"kernel has neither BTF ({btf.VMLINUX} is missing) nor headers ({build} has no {_MADE_BY_BUILD}): install "
-            f"the headers of {os.uname().release} (Debian, Ubuntu: apt-get install linux-headers-{os.uname().release}), "
-            f"or say where they are in ${HEADERS_VARIABLE}"
+            f"kernel has neither BTF ({btf.VMLINUX} is missing) nor headers ({build} has no {_MADE_BY_BUILD}): "
+            f"install them (Debian, Ubuntu: apt-get install linux-headers-{os.uname().release}), or say where "
+            f"they are in ${HEADERS_VARIABLE}"
         )
     return Headers(_source_of(build), build)
 
@@ -93,7 +93,10 @@ def _source_of(build: Path) -> Path:
         return build
     makefile = build / "Makefile"
     match = _COMMON.search(makefile.read_text()) if makefile.exists() else None
-    candidates = [build.parent / "source", *([Path(match[1]), build.parent / Path(match[1]).name] if match else [])]
+    candidates = [
+        build.parent / "source",
+        *([Path(match[1]), build.parent / Path(match[1]).name] if match else []),
+    ]
     for candidate in candidates:
         if (candidate / "include/linux/kconfig.h").exists():
             return candidate
