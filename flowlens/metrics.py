@@ -229,30 +229,51 @@ def _health(name: str, kind: Kind, text: str, *labels: str) -> HealthMetric:
     return HealthMetric(f"flow_lens_{name}", kind, text, labels)
 
 
-BUILD_INFO = _health("build_info", Kind.GAUGE, "Version, engine and kernel release; always 1.", "version", "engine", "kernel")
-PROBE_UP = _health("probe_up", Kind.GAUGE, "1 if the probe is attached, else 0 with the reason.", "probe", "reason")
+BUILD_INFO = _health(
+    "build_info", Kind.GAUGE, "Version, engine and kernel release; always 1.", "version", "engine", "kernel"
+)
+PROBE_UP = _health(
+    "probe_up", Kind.GAUGE, "1 if the probe is attached, else 0 with the reason.", "probe", "reason"
+)
 MAP_ENTRIES = _health("map_entries", Kind.GAUGE, "Rows in a kernel map at the last read.", "map")
 MAP_CAPACITY = _health("map_capacity", Kind.GAUGE, "Rows that fit into a kernel map.", "map")
 MAP_ERRORS = _health(
-    "map_errors_total", Kind.COUNTER, "Entries that a kernel map did not take; their numbers went to `other` rows.", "map", "errno"
+    "map_errors_total",
+    Kind.COUNTER,
+    "Entries that a kernel map did not take; their numbers went to `other` rows.",
+    "map",
+    "errno",
 )
 SERIES = _health("series", Kind.GAUGE, "Time series exposed, by metric.", "metric")
 SERIES_COLLAPSED = _health(
-    "series_collapsed_total", Kind.COUNTER, "Label sets that a limit sent into the metric's `other` series.", "metric"
+    "series_collapsed_total",
+    Kind.COUNTER,
+    "Label sets that a limit sent into the metric's `other` series.",
+    "metric",
 )
 UNATTRIBUTED = _health(
-    "unattributed_total", Kind.COUNTER, "Events counted without the name of their owner, by cause.", "metric", "cause"
+    "unattributed_total",
+    Kind.COUNTER,
+    "Events counted without the name of their owner, by cause.",
+    "metric",
+    "cause",
 )
 CONFIG_INFO = _health(
     "config_info", Kind.GAUGE, "The configuration in force; state is applied, or rejected when a newer one was refused.",
     "config", "generation", "state",
 )  # fmt: skip
-CONFIG_ERRORS = _health("config_apply_errors_total", Kind.COUNTER, "Configurations that were refused or failed to apply.")
+CONFIG_ERRORS = _health(
+    "config_apply_errors_total", Kind.COUNTER, "Configurations that were refused or failed to apply."
+)
 CONFIG_APPLIED = _health(
-    "config_last_applied_timestamp_seconds", Kind.GAUGE, "When the configuration in force was applied (Unix time)."
+    "config_last_applied_timestamp_seconds",
+    Kind.GAUGE,
+    "When the configuration in force was applied (Unix time).",
 )
 COLLECT_SECONDS = _health(
-    "scrape_duration_seconds", Kind.GAUGE, "Time that the last scrape spent reading the kernel and updating series."
+    "scrape_duration_seconds",
+    Kind.GAUGE,
+    "Time that the last scrape spent reading the kernel and updating series.",
 )
 SCRAPES = _health("scrapes_total", Kind.COUNTER, "Scrapes served.")
 IDENTITY_ERRORS = _health(

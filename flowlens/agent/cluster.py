@@ -145,7 +145,9 @@ class Watched:
         if kept is None:
             return self._follow(None, b"")
         candidate, raw = kept
-        logger.info("API server not reached yet: following the configuration kept on disk: config=%s", candidate.name)
+        logger.info(
+            "API server not reached yet: following the configuration kept on disk: config=%s", candidate.name
+        )
         return self._follow(candidate, raw)
 
     def _judge(self) -> _Judged:
@@ -170,7 +172,9 @@ class Watched:
         if not judged.invalid:
             return None
         self._seen = (None, None)  # the winner comes with the next poll
-        return intent.Wish(None, "; ".join(f"FlowLensConfig {name}: {text}" for name, text in judged.invalid.items()))
+        return intent.Wish(
+            None, "; ".join(f"FlowLensConfig {name}: {text}" for name, text in judged.invalid.items())
+        )
 
     def _follow(self, candidate: config.Candidate | None, raw: bytes) -> intent.Wish | None:
         identity = (candidate.name, candidate.generation) if candidate else ("", 0)
@@ -197,7 +201,9 @@ class Watched:
             new.write_bytes(text)
             new.replace(self._kept)
         except OSError as error:
-            logger.warning("configuration cannot be kept for the next start: file=%s error=%s", self._kept, error)
+            logger.warning(
+                "configuration cannot be kept for the next start: file=%s error=%s", self._kept, error
+            )
 
     def _read_kept(self) -> tuple[config.Candidate, bytes] | None:
         if self._kept is None or not self._kept.exists():

@@ -46,7 +46,9 @@ def families(seen: observer.Observer, state: ConfigState) -> Iterator[exposition
     yield _family(metrics.SERIES, _by("metric", ledger.series))
     yield _family(metrics.SERIES_COLLAPSED, _by("metric", ledger.collapsed))
     unnamed = ledger.unattributed.items()
-    yield _family(metrics.UNATTRIBUTED, [({"metric": name, "cause": cause}, n) for (name, cause), n in unnamed])
+    yield _family(
+        metrics.UNATTRIBUTED, [({"metric": name, "cause": cause}, n) for (name, cause), n in unnamed]
+    )
     labels = {"config": state.name, "generation": str(state.generation), "state": state.state}
     yield _family(metrics.CONFIG_INFO, [(labels, 1)])
     yield _family(metrics.CONFIG_ERRORS, [({}, state.errors)])
@@ -58,7 +60,9 @@ def families(seen: observer.Observer, state: ConfigState) -> Iterator[exposition
     yield _family(metrics.IDENTITY_ERRORS, _by("what", unread))
 
 
-def _family(metric: metrics.HealthMetric, samples: Sequence[tuple[Mapping[str, str], float]]) -> exposition.Family:
+def _family(
+    metric: metrics.HealthMetric, samples: Sequence[tuple[Mapping[str, str], float]]
+) -> exposition.Family:
     return exposition.Family(metric.exposed, metric.help, metric.kind, samples)
 
 
@@ -92,7 +96,8 @@ def status(
         "series": ledger_series(seen),
         "collapsed": {name: n for name, n in seen.ledger.collapsed.items() if n},
         "unattributed": [
-            {"metric": name, "cause": cause, "count": n} for (name, cause), n in seen.ledger.unattributed.items()
+            {"metric": name, "cause": cause, "count": n}
+            for (name, cause), n in seen.ledger.unattributed.items()
         ],
         "identity": {"problem": seen.identity.problem, **asdict(seen.identity.counters)},
         **extra,

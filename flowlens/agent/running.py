@@ -41,7 +41,9 @@ class Agent:
         """Everything but the wait. Raises StartError, KernelError or ServerError; call `stop` in any case."""
         options = self._options
         api = cluster.api_access(options) if cluster.wanted(options) else None
-        self._server = server.Server(options.listen, self._pages(), cert=options.tls_cert, key=options.tls_key)
+        self._server = server.Server(
+            options.listen, self._pages(), cert=options.tls_cert, key=options.tls_key
+        )
         if api is not None:
             self._pods = cluster.pods_of(options, api, self.node)
             self._pods.start()
@@ -91,7 +93,9 @@ class Agent:
     # what the server shows ---------------------------------------------------------------------------
 
     def _pages(self) -> server.Pages:
-        return server.Pages(render=self._render, healthy=self._healthy, ready=self._ready, status=self._status)
+        return server.Pages(
+            render=self._render, healthy=self._healthy, ready=self._ready, status=self._status
+        )
 
     def _render(self) -> Iterator[bytes]:
         """The page of one scrape; rendered while nobody may change a number."""

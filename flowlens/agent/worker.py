@@ -6,6 +6,7 @@ configuration file, which costs a stat(2)). An idle agent does nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -43,10 +44,8 @@ class Worker:
 
     def wake(self) -> None:
         """Something changed; any thread may say so."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is awake already
             os.write(self._wake, b"!")
-        except BlockingIOError:
-            pass  # it is awake already
 
     def stop(self, wait_seconds: float = 1.0) -> None:
         """Ends the thread."""

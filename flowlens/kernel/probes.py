@@ -43,12 +43,20 @@ PROGRAMS: tuple[Program, ...] = (
         "connects, accepts, failures, durations, open connections",
         core=True,
     ),
-    Program(metrics.RETRANSMIT, "hook_tcp_retransmit_skb", Attachment.TRACEPOINT, "retransmissions", core=True),
     Program(
-        metrics.SYNACK, "hook_tcp_retransmit_synack", Attachment.TRACEPOINT, "retransmitted SYN-ACKs", core=True
+        metrics.RETRANSMIT, "hook_tcp_retransmit_skb", Attachment.TRACEPOINT, "retransmissions", core=True
+    ),
+    Program(
+        metrics.SYNACK,
+        "hook_tcp_retransmit_synack",
+        Attachment.TRACEPOINT,
+        "retransmitted SYN-ACKs",
+        core=True,
     ),
     Program(metrics.SEND_RESET, "hook_tcp_send_reset", Attachment.TRACEPOINT, "resets sent", core=True),
-    Program(metrics.RECEIVE_RESET, "hook_tcp_receive_reset", Attachment.TRACEPOINT, "resets received", core=True),
+    Program(
+        metrics.RECEIVE_RESET, "hook_tcp_receive_reset", Attachment.TRACEPOINT, "resets received", core=True
+    ),
     Program(
         metrics.ERROR_REPORT,
         "hook_inet_sk_error_report",

@@ -107,9 +107,15 @@ class Process:
 
     def filter_input(self, *rules: str) -> None:
         """Rules of nftables for arriving packets, this is how tests lose them: "tcp dport 9 drop"."""
-        chain = "\n".join(("table inet t {", "chain i {", "type filter hook input priority 0;", *rules, "}", "}", ""))
+        chain = "\n".join(
+            ("table inet t {", "chain i {", "type filter hook input priority 0;", *rules, "}", "}", "")
+        )
         subprocess.run(
-            ["nsenter", "--net", f"--target={self.pid}", "nft", "-f", "-"], input=chain, text=True, check=True, timeout=60
+            ["nsenter", "--net", f"--target={self.pid}", "nft", "-f", "-"],
+            input=chain,
+            text=True,
+            check=True,
+            timeout=60,
         )
 
     def snmp(self) -> Mapping[str, int]:

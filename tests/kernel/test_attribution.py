@@ -40,7 +40,9 @@ def test_each_end_of_a_local_connection_belongs_to_its_own_cgroup(
     assert open_now == {(Role.CLIENT, client.stat().st_ino): 100, (Role.SERVER, server.stat().st_ino): 100}
 
 
-def test_a_socket_stays_with_the_cgroup_it_was_made_in(counts: Counts, ns: Process, cgroup: MakeCgroup) -> None:
+def test_a_socket_stays_with_the_cgroup_it_was_made_in(
+    counts: Counts, ns: Process, cgroup: MakeCgroup
+) -> None:
     first, second = cgroup("first"), cgroup("second")
     ns.enter_cgroup(first)
     port = ns.run(traffic.listen, "127.0.0.1")
@@ -57,7 +59,9 @@ def test_a_socket_stays_with_the_cgroup_it_was_made_in(counts: Counts, ns: Proce
     }
 
 
-def test_pid_is_the_connecting_process_and_the_listening_one(counts: Counts, ns: Process, neighbour: Process) -> None:
+def test_pid_is_the_connecting_process_and_the_listening_one(
+    counts: Counts, ns: Process, neighbour: Process
+) -> None:
     fields = layout.FIELDS["pid"] | layout.FIELDS["dst_port"]
     counts.apply(_with_masks(dict.fromkeys(conftest.ALL, fields)))
     port = ns.run(traffic.listen, "127.0.0.1")
@@ -113,7 +117,10 @@ def test_address_prefixes_are_cut_in_the_kernel(counts: Counts, ns: Process) -> 
     ns.run(traffic.exchange, "10.234.5.6", 3)
     ns.run(traffic.exchange, "::1", 3)
     rows = counts.rows(ns.netns, "accept")
-    assert {(row.family, row.local[:4], row.count) for row in rows} == {(4, b"\x0a\x80\0\0", 3), (6, bytes(4), 3)}
+    assert {(row.family, row.local[:4], row.count) for row in rows} == {
+        (4, b"\x0a\x80\0\0", 3),
+        (6, bytes(4), 3),
+    }
 
 
 def test_port_filters_look_at_the_servers_end(counts: Counts, ns: Process) -> None:

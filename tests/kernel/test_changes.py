@@ -52,7 +52,9 @@ def test_flows_beyond_the_limit_go_to_the_owners_row_and_sums_stay_exact(counts:
     ns.run(traffic.exchange, "127.0.0.1", 500)
     rows = counts.rows(ns.netns, "accept")
     assert sum(row.count for row in rows) == ns.snmp()["PassiveOpens"] == 500
-    assert sum(row.count for row in rows if not row.remote_port) >= 450  # the owner's own row: shown as `other`
+    assert (
+        sum(row.count for row in rows if not row.remote_port) >= 450
+    )  # the owner's own row: shown as `other`
     assert counts.tracer.read().flows.count <= 50 + os.cpu_count()  # type: ignore[operator]
     assert counts.tracer.losses()["flows", "E2BIG"] > lost_before
 

@@ -15,7 +15,9 @@ Pair = tuple[Process, Process]
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_connects_and_accepts_equal_active_and_passive_opens(counts: Counts, ns: Process, family: int) -> None:
+def test_connects_and_accepts_equal_active_and_passive_opens(
+    counts: Counts, ns: Process, family: int
+) -> None:
     ns.run(traffic.exchange, traffic.LOOPBACK[family], 50)
     snmp = ns.snmp()
     assert counts.total(ns, "connect", family=family) == snmp["ActiveOpens"] == 50
@@ -67,7 +69,9 @@ def test_unreachable_connect_says_so(counts: Counts, pair: Pair) -> None:
     assert client.snmp()["AttemptFails"] in (0, 1)
 
 
-def test_an_application_that_gives_up_is_aborted_which_the_kernel_does_not_count(counts: Counts, pair: Pair) -> None:
+def test_an_application_that_gives_up_is_aborted_which_the_kernel_does_not_count(
+    counts: Counts, pair: Pair
+) -> None:
     client, server = pair
     server.filter_input("tcp dport 9 drop")
     client.run(traffic.gives_up, "192.0.2.2", 9)
@@ -77,7 +81,9 @@ def test_an_application_that_gives_up_is_aborted_which_the_kernel_does_not_count
 
 @pytest.mark.parametrize("by_server", [True, False])
 @pytest.mark.parametrize("family", [4, 6])
-def test_resets_by_either_end_equal_the_kernels(counts: Counts, ns: Process, family: int, by_server: bool) -> None:
+def test_resets_by_either_end_equal_the_kernels(
+    counts: Counts, ns: Process, family: int, by_server: bool
+) -> None:
     ns.run(_resets, traffic.LOOPBACK[family], 10, by_server)
     snmp = ns.snmp()
     details = counts.details(ns, "reset", family=family)
@@ -145,7 +151,11 @@ def test_lost_syn_acks_are_counted_for_the_listener(counts: Counts, pair: Pair) 
     port = server.run(traffic.listen, "192.0.2.2")
     client.filter_input("tcp flags & (syn | ack) == (syn | ack) drop")
     client.start(traffic.connect_late, "192.0.2.2", port, 30.0)
-    until(lambda: server.snmp()["RetransSegs"] >= 1 and client.snmp()["RetransSegs"] >= 1, "a retransmitted SYN-ACK", 20)
+    until(
+        lambda: server.snmp()["RetransSegs"] >= 1 and client.snmp()["RetransSegs"] >= 1,
+        "a retransmitted SYN-ACK",
+        20,
+    )
     client.shell("nft flush ruleset")
     assert client.finish() == "connected"
     assert counts.total(server, "synack_retransmit") == server.snmp()["RetransSegs"]

@@ -49,7 +49,10 @@ def exchange(address: str, count: int, size: int = 1000) -> None:
 def exchange_in_parallel(address: str, connections: int) -> None:
     """All open at the same time, then all closed."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.create_server((address, 0), family=family, backlog=connections) as server, contextlib.ExitStack() as stack:
+    with (
+        socket.create_server((address, 0), family=family, backlog=connections) as server,
+        contextlib.ExitStack() as stack,
+    ):
         for _ in range(connections):
             stack.enter_context(socket.create_connection(server.getsockname()[:2], timeout=10))
             accepted, _ = server.accept()
@@ -134,7 +137,9 @@ def closes_with_unread_data(address: str, count: int) -> None:
 
 def serve_bulk(port_holder: int = 0) -> int:
     """A server in a thread that reads everything from any number of connections; returns its port."""
-    server = socket.create_server(("::", port_holder), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512)
+    server = socket.create_server(
+        ("::", port_holder), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512
+    )
     held.append(server)
 
     def accept() -> None:
@@ -169,8 +174,7 @@ def send_bulk(address: str, port: int, size: int, count: int = 1) -> None:
 
 def hold(address: str, port: int, count: int) -> None:
     """Opens connections that stay."""
-    for _ in range(count):
-        held.append(socket.create_connection((address, port), timeout=10))
+    held.extend(socket.create_connection((address, port), timeout=10) for _ in range(count))
 
 
 def connect_late(address: str, port: int, timeout: float) -> str:
