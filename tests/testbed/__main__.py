@@ -38,6 +38,7 @@ EXPECTED = (
     processes.DaemonError,
     requirements.RequirementsError,
     store.MissingPartError,
+    subprocess.CalledProcessError,
     ValueError,
 )
 
@@ -105,6 +106,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
+    requirements.check_root()
     lifecycle.down()
     return 0
 
@@ -120,7 +122,7 @@ def _shell(arguments: argparse.Namespace) -> int:
     command = arguments.command or [os.environ.get("SHELL", "/bin/sh")]
     here = ["env", "-C", str(Path.cwd())]  # entering a mount namespace ends in /
     visit = [*processes.visit(found.nodes[0]), *here, *command]
-    return subprocess.run(visit, env=daemons.environment(), check=False).returncode
+    os.execvpe(visit[0], visit, daemons.environment())  # its terminal, signals and status are the command's
 
 
 def _deploy(arguments: argparse.Namespace) -> int:

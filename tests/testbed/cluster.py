@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.testbed import daemons, deadline, images, inside, plan, processes
+from tests.testbed import cgroups, daemons, deadline, images, inside, plan, processes
 
 T = TypeVar("T")
 
@@ -100,6 +100,23 @@ class Cluster:
             return pod if reply.status == 200 and _is_ready(pod) else None
 
         return self.wait(ready, f"pod {namespace}/{name} to be Ready", timeout_seconds)
+
+    def container_cgroup(self, pod: Mapping[str, Any], container: str = "main") -> Path:
+        """The folder of a running container in the cgroup v2 hierarchy; its inode is the cgroup id."""
+        statuses = pod["status"]["containerStatuses"]
+        full = next(status["containerID"] for status in statuses if status["name"] == container)
+        node = next(node for node in self.nodes if node.name == pod["spec"]["nodeName"])
+        folders = list(cgroups.folder(node.cgroup_root).rglob(full.rpartition("/")[2]))
+        if len(folders) != 1:
+            raise ClusterError(
+                f"container {full} has {len(folders)} cgroups below {node.cgroup_root}, not one"
+            )
+        return folders[0]
+
+    def container_pids(self, pod: Mapping[str, Any], container: str = "main") -> list[int]:
+        """The host's pids of a running container: for /proc/<pid>/net/snmp, ns/net and the like."""
+        procs = self.container_cgroup(pod, container) / "cgroup.procs"
+        return [int(line) for line in procs.read_text().split()]
 
     # HTTP
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import cluster, images, lifecycle, places, progress
+from tests.testbed import cluster, images, lifecycle, places, progress, requirements
 
 ARCHIVE = places.REPOSITORY / "build" / "flow-lens.oci.tar"
 CHART = places.REPOSITORY / "deploy" / "helm" / "flow-lens"
@@ -22,6 +22,7 @@ class DeployError(Exception):
 
 def present() -> cluster.Cluster:
     """The cluster that is up; DeployError when there is none."""
+    requirements.check_root()
     recorded = lifecycle.running()
     if recorded is None:
         raise DeployError("no cluster is up: python -m tests.testbed up")
@@ -37,7 +38,7 @@ def deploy(
     name = image_name(archive)
     progress.say(f"importing {name} on {len(target.nodes)} nodes")
     target.import_image(archive)
-    progress.say(f"installing {CHART.relative_to(places.REPOSITORY)}")
+    progress.say(f"installing {CHART}")
     progress.say(install(target, name, extra).strip())
 
 

@@ -63,10 +63,14 @@ def install() -> None:
         raise RequirementsError(f"apt-get installed {packages}, yet there is no {still[0].program} in PATH")
 
 
-def check() -> None:
-    """Raise RequirementsError unless a cluster can start here."""
+def check_root() -> None:
     if os.geteuid() != 0:
         raise RequirementsError("namespaces, cgroups and mounts need root: run as root or with sudo -E")
+
+
+def check() -> None:
+    """Raise RequirementsError unless a cluster can start here."""
+    check_root()
     if absent := missing():
         names = ", ".join(f"{need.program} ({need.package})" for need in absent)
         raise RequirementsError(f"missing {names}: python -m tests.testbed requirements")

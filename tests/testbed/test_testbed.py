@@ -119,20 +119,23 @@ def test_a_pods_cgroup_lies_below_its_own_nodes_root(cluster: Cluster, namespace
         cluster.apply(pods.pod(node.name, node=node, namespace=namespace))
     for node in cluster.nodes:
         found = cluster.wait_for_pod(node.name, namespace)
-        container = found["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
-        folders = list(cgroups.folder(node.cgroup_root).rglob(container))
-        assert [folder.parent.name for folder in folders] == [f"pod{found['metadata']['uid']}"]
+        folder = cluster.container_cgroup(found)
+        assert folder.is_relative_to(cgroups.folder(node.cgroup_root))
+        assert folder.parent.name == f"pod{found['metadata']['uid']}"
+        (pid,) = cluster.container_pids(found)
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == b"sleep"
 
 
-def test_a_killed_kubelet_comes_back_and_its_containers_never_noticed(
-    cluster: Cluster, namespace: str
+@pytest.mark.parametrize("daemon", ["kubelet", "containerd"])
+def test_a_killed_daemon_comes_back_and_its_containers_never_noticed(
+    cluster: Cluster, namespace: str, daemon: str
 ) -> None:
     node = cluster.nodes[1]
     cluster.apply(pods.pod("steady", node=node, namespace=namespace))
     before = cluster.wait_for_pod("steady", namespace)["status"]["containerStatuses"][0]
-    cluster.kill("kubelet", node)
-    assert cluster.pid("kubelet", node) is None
-    cluster.start("kubelet", node)
+    cluster.kill(daemon, node)
+    assert cluster.pid(daemon, node) is None
+    cluster.start(daemon, node)
     bearer = token(cluster, namespace, "nodes/pods")
 
     def answers() -> bool:
@@ -141,6 +144,8 @@ def test_a_killed_kubelet_comes_back_and_its_containers_never_noticed(
         return False
 
     cluster.wait(answers, "the kubelet to answer again", 30)
+    cluster.apply(pods.pod("later", node=node, namespace=namespace))
+    cluster.wait_for_pod("later", namespace)
     after = cluster.wait_for_pod("steady", namespace)["status"]["containerStatuses"][0]
     assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
 
