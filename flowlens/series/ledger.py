@@ -102,6 +102,7 @@ class Ledger:
         counting.settle_names(store, second)
         self._open.count(store, read.live, second)
         counting.lay_ghosts(store)
+        store.namer.forget()
 
     def retire(self, table: reading.Table, now: float) -> None:
         """Takes the final values of rows that the kernel has deleted."""
