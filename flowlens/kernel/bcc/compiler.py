@@ -80,7 +80,7 @@ def compile_programs(
     with _workshop(order) as place:
         request = {
             "text": f'#include "{order.main}"\n',
-            "flags": ["-DENGINE_BCC", f"-I{place / 'src'}", *order.flags],
+            "flags": ["-DENGINE_BCC", "-Wno-int-conversion", f"-I{place / 'src'}", *order.flags],
             "limits": {"memory": memory_bytes, "seconds": CPU_SECONDS, "file": FILE_BYTES},
             "uid": NOBODY,
             "parent": os.getpid(),
