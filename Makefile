@@ -45,7 +45,25 @@ check: setup-test ## Linters, types, import order: what CI runs besides the test
 bench: setup-test ## Measure cost; prints ratios from one interleaved run
 	@$(VENV)/python -m benchmarks
 
+generate: build/.venv ## Write the files that have a source elsewhere (CRD, references)
+	@scripts/generate.sh
+
+image: setup ## Build the container image: build/flow-lens.oci.tar
+	@scripts/image.sh
+
+cluster-up: setup-test ## Start a real Kubernetes with two nodes here (NODES=3 for three)
+	@$(VENV)/python -m tests.testbed requirements && $(VENV)/python -m tests.testbed up --nodes $(or $(NODES),2)
+
+cluster-shell: ## A shell on node 1, or CMD='kubectl get pods -A'
+	@$(VENV)/python -m tests.testbed shell $(if $(CMD),-- sh -c '$(CMD)')
+
+cluster-deploy: ## Build the image, load it on every node, install the chart
+	@$(VENV)/python -m tests.testbed deploy
+
+cluster-down: ## Stop the cluster and leave nothing behind
+	@$(VENV)/python -m tests.testbed down
+
 clean: ## Remove everything that was built here
 	@rm -rf build .venv flowlens/flowlens.bpf.o
 
-.PHONY: help run test setup build setup-test bpf check bench clean
+.PHONY: help run test setup build setup-test bpf check bench generate image cluster-up cluster-shell cluster-deploy cluster-down clean

@@ -1,0 +1,97 @@
+"""A real agent as its own process, as a user would run it, for as long as a measurement takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+FLOWLENS = Path(sys.executable).with_name("flowlens")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """`started`: seconds from exec to the line that says where to look; `served`: to the first scrape's last byte."""
+
+    pid: int
+    port: int
+    started: float
+    served: float
+
+    def scrape(self) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
+            return bytes(answer.read())
+
+    def rss_mib(self) -> float:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise LookupError("VmRSS")
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(config: str = "", *arguments: str, folder: Path | None = None) -> Iterator[Running]:
+    """Starts an agent, waits until it has served a scrape, and ends it afterwards."""
+    port = _free_port()
+    command = [str(FLOWLENS), "agent", "--listen", f"127.0.0.1:{port}", "--kube", "off", *arguments]
+    if config:
+        assert folder is not None
+        file = folder / "config.yaml"
+        file.write_text(config)
+        command += ["--config", str(file)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("metrics at"):
+                break
+        started = time.perf_counter() - began
+        agent = Running(process.pid, port, started, 0.0)
+        agent.scrape()
+        yield Running(process.pid, port, started, time.perf_counter() - began)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def program_runs() -> dict[str, tuple[int, int]]:
+    """Runs and ns of every loaded program of ours so far; needs kernel.bpf_stats_enabled."""
+    output = subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=True, timeout=60).stdout
+    found: dict[str, tuple[int, int]] = {}
+    for program in json.loads(output):
+        name = program.get("name", "")
+        if name.startswith(("hook_", "files_", "sweep_")):
+            runs, ns = found.get(name, (0, 0))
+            found[name] = runs + program.get("run_cnt", 0), ns + program.get("run_time_ns", 0)
+    return found
+
+
+@contextmanager
+def program_statistics() -> Iterator[None]:
+    """Lets the kernel measure program run time (it costs some 20 ns a run itself)."""
+    switch = Path("/proc/sys/kernel/bpf_stats_enabled")
+    before = switch.read_text()
+    switch.write_text("1")
+    try:
+        yield
+    finally:
+        switch.write_text(before)
