@@ -53,10 +53,8 @@ static __always_inline u8 family_of(struct sock_common *common)
 static __always_inline void owner_of(struct fl_owner *owner, struct fl_settings *set, struct sock *sk, u8 role, u32 pid)
 {
 	struct net *net = FIELD(sk, __sk_common.skc_net.net);
-	struct cgroup *cgroup = FIELD(sk, sk_cgrp_data.cgroup);
-	struct kernfs_node *kn = FIELD(cgroup, kn);
 
-	owner->cgroup = FIELD(kn, id);
+	owner->cgroup = CGROUP_ID(sk);
 	owner->netns = FIELD(net, ns.inum);
 	owner->family = family_of(&sk->__sk_common);
 	owner->role = role;
@@ -82,8 +80,8 @@ static __always_inline int wanted(struct fl_settings *set, u8 role, u16 local, u
 	u16 port = role == ROLE_SERVER ? local : remote;
 	u16 second = role == ROLE_UNKNOWN ? local : port;
 
-	if (set->exclude_count && (in_ranges(set->exclude, set->exclude_count, port) ||
-				   in_ranges(set->exclude, set->exclude_count, second)))
+	if (set->exclude_count &&
+	    (in_ranges(set->exclude, set->exclude_count, port) || in_ranges(set->exclude, set->exclude_count, second)))
 		return 0;
 	return !set->include_count || in_ranges(set->include, set->include_count, port) ||
 	       in_ranges(set->include, set->include_count, second);

@@ -54,12 +54,12 @@
 /* A bit field has no address. The bytes around a neighbour that has one are read, and the compiler takes the field out of them;
  * were it further away than that, the verifier would refuse the program. */
 #define NEAR_icsk_ca_state icsk_retransmits
-#define BITS(type, p, f)                                                                                     \
-	({                                                                                                   \
-		u8 around_[32];                                                                              \
-		u64 from_ = __builtin_offsetof(struct type, NEAR_##f) - 16;                                  \
-		bpf_probe_read_kernel(around_, sizeof(around_), (const void *)(p) + from_);                  \
-		((struct type *)((u64)around_ - from_))->f;                                                  \
+#define BITS(type, p, f)                                                                    \
+	({                                                                                  \
+		u8 around_[32];                                                             \
+		u64 from_ = __builtin_offsetof(struct type, NEAR_##f) - 16;                 \
+		bpf_probe_read_kernel(around_, sizeof(around_), (const void *)(p) + from_); \
+		((struct type *)((u64)around_ - from_))->f;                                 \
 	})
 
 #endif

@@ -36,47 +36,53 @@ typedef __u64 u64;
 #define ENUM_EXISTS(e, v) bpf_core_enum_value_exists(enum e, v)
 /* TCP(sk): the socket as a struct tcp_sock, or NULL. */
 #define TCP(sk) ((struct tcp_sock *)bpf_skc_to_tcp_sock((struct sock *)(sk)))
+/* CGROUP_ID(sk): id of the cgroup v2 directory that a full socket belongs to. */
+#define CGROUP_ID(sk)                                                    \
+	({                                                               \
+		struct cgroup *cgroup_ = FIELD(sk, sk_cgrp_data.cgroup); \
+		struct kernfs_node *kn_ = FIELD(cgroup_, kn);            \
+		FIELD(kn_, id);                                          \
+	})
 /* MAP(m): the map as the ordinary bpf_map_*_elem() helpers want it. */
 #define MAP(m) ((void *)&(m))
-#define HASH_MAP(m, K, V, n)                              \
-	struct {                                          \
-		__uint(type, BPF_MAP_TYPE_HASH);          \
-		__uint(map_flags, BPF_F_NO_PREALLOC);     \
-		__uint(max_entries, n);                   \
-		__type(key, K);                           \
-		__type(value, V);                         \
+#define HASH_MAP(m, K, V, n)                          \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_HASH);      \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+		__uint(max_entries, n);               \
+		__type(key, K);                       \
+		__type(value, V);                     \
 	} m SEC(".maps")
-#define ARRAY_MAP(m, V, n)                                \
-	struct {                                          \
-		__uint(type, BPF_MAP_TYPE_ARRAY);         \
-		__uint(max_entries, n);                   \
-		__type(key, u32);                         \
-		__type(value, V);                         \
+#define ARRAY_MAP(m, V, n)                        \
+	struct {                                  \
+		__uint(type, BPF_MAP_TYPE_ARRAY); \
+		__uint(max_entries, n);           \
+		__type(key, u32);                 \
+		__type(value, V);                 \
 	} m SEC(".maps")
-#define PERCPU_MAP(m, V)                                  \
-	struct {                                          \
-		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);  \
-		__uint(max_entries, 1);                   \
-		__type(key, u32);                         \
-		__type(value, V);                         \
+#define PERCPU_MAP(m, V)                                 \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, 1);                  \
+		__type(key, u32);                        \
+		__type(value, V);                        \
 	} m SEC(".maps")
-#define RING_MAP(m, bytes)                                \
-	struct {                                          \
-		__uint(type, BPF_MAP_TYPE_RINGBUF);       \
-		__uint(max_entries, bytes);               \
+#define RING_MAP(m, bytes)                          \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_RINGBUF); \
+		__uint(max_entries, bytes);         \
 	} m SEC(".maps")
 /* SOCKET_MAP(m, V): one V per socket, freed with it; an accepted socket starts with a copy of its listener's (BPF_F_CLONE). */
-#define SOCKET_MAP(m, V)                                           \
-	struct {                                                   \
-		__uint(type, BPF_MAP_TYPE_SK_STORAGE);             \
+#define SOCKET_MAP(m, V)                                            \
+	struct {                                                    \
+		__uint(type, BPF_MAP_TYPE_SK_STORAGE);              \
 		__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE); \
-		__type(key, int);                                  \
-		__type(value, V);                                  \
+		__type(key, int);                                   \
+		__type(value, V);                                   \
 	} m SEC(".maps")
 /* SOCKET_GET: this socket's V or NULL. SOCKET_NEW: makes it if absent; may still be NULL (no memory): count anyway. */
 #define SOCKET_GET(m, sk) ((struct fl_socket *)bpf_sk_storage_get(&(m), (struct sock *)(sk), 0, 0))
-#define SOCKET_NEW(m, sk) \
-	((struct fl_socket *)bpf_sk_storage_get(&(m), (struct sock *)(sk), 0, BPF_SK_STORAGE_GET_F_CREATE))
+#define SOCKET_NEW(m, sk) ((struct fl_socket *)bpf_sk_storage_get(&(m), (struct sock *)(sk), 0, BPF_SK_STORAGE_GET_F_CREATE))
 /* SOCKET_ACCEPTED: as SOCKET_NEW for a socket that was just accepted, which starts as a copy of its listener's. SOCKET_LISTENS:
  * this socket's V is filled and it listens; for engines whose sockets do not inherit by themselves. */
 #define SOCKET_ACCEPTED(m, sk) SOCKET_NEW(m, sk)
