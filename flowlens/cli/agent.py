@@ -6,11 +6,13 @@ import argparse
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from flowlens import agent, config, server
 from flowlens.cli import arguments, failure, logs, machine
 from flowlens.kernel import errors
+from flowlens.kube import pod_source
 
 ABOUT = (
     "Counts TCP connections, failures, retransmissions and resets in the kernel, per container and\n"
@@ -27,7 +29,7 @@ EXAMPLES = (
     ("FLOWLENS_LISTEN=:2112 flowlens agent --host-proc /host/proc", "as in a container"),
 )
 KUBE = ("auto", "on", "off")
-IDENTITY_SOURCES = ("auto", "kubelet", "apiserver")
+IDENTITY_SOURCES = tuple(source.value for source in pod_source.Source)
 KUBELET_TLS = ("verify", "insecure")
 
 
@@ -64,16 +66,6 @@ def parser() -> arguments.Parser:
     )
     machine.add_flags(made)
     made.flag(
-        "--kube",
-        default="auto",
-        type=arguments.one_of(KUBE),
-        metavar="|".join(KUBE),
-        help="names from Kubernetes; auto: when running in a pod (default: auto)",
-    )
-    made.flag(
-        "--node", default="", type=str, metavar="NAME", help="this node's name (default: the host's name)"
-    )
-    made.flag(
         "--tls-cert", default=None, type=Path, metavar="FILE", help="certificate (chain) to serve TLS with"
     )
     made.flag("--tls-key", default=None, type=Path, metavar="FILE", help="its private key")
@@ -91,27 +83,79 @@ def parser() -> arguments.Parser:
         metavar="|".join(logs.LEVELS),
         help="least important lines to show (default: info)",
     )
+    add_cluster_flags(made)
     return made
 
 
+def add_cluster_flags(made: arguments.Parser) -> None:
+    """What only matters where Kubernetes is."""
+    made.section("in a Kubernetes cluster")
+    made.flag(
+        "--kube",
+        default="auto",
+        type=arguments.one_of(KUBE),
+        metavar="|".join(KUBE),
+        help="names from Kubernetes; auto: when running in a pod (default: auto)",
+    )
+    made.flag(
+        "--node", default="", type=str, metavar="NAME", help="this node's name (default: the host's name)"
+    )
+    made.flag(
+        "--node-ip",
+        default="",
+        type=str,
+        metavar="ADDRESS",
+        help="where this node's kubelet answers (default: NODE_IP, else the host's name)",
+    )
+    made.flag(
+        "--identity-source",
+        default="auto",
+        type=arguments.one_of(IDENTITY_SOURCES),
+        metavar="|".join(IDENTITY_SOURCES),
+        help="who names the pods; auto: the kubelet, and the API server where it refuses (default: auto)",
+    )
+    made.flag(
+        "--kubelet-ca",
+        default=None,
+        type=Path,
+        metavar="FILE",
+        help="certificates that vouch for the kubelet's (default: the cluster's own)",
+    )
+    made.flag(
+        "--kubelet-tls",
+        default="verify",
+        type=arguments.one_of(KUBELET_TLS),
+        metavar="|".join(KUBELET_TLS),
+        help="whether the kubelet's certificate is verified (default: verify)",
+    )
+    made.flag(
+        "--kubeconfig",
+        default=None,
+        type=Path,
+        metavar="FILE",
+        help="access to the API server from outside of a pod (default: the pod's service account)",
+    )
+    made.flag(
+        "--cgroup-root",
+        default="",
+        type=str,
+        metavar="PATH",
+        help="this kubelet's cgroupRoot, where several kubelets share a kernel (default: any)",
+    )
+    made.flag(
+        "--state-dir",
+        default=None,
+        type=Path,
+        metavar="DIR",
+        help="keeps the last applied configuration for a start without API server (default: nowhere)",
+    )
+
+
 def _options(options: argparse.Namespace) -> agent.Options:
+    same_name = {field.name for field in fields(agent.Options)} - {"kubelet_verify"}
     return agent.Options(
-        listen=options.listen,
-        config=options.config,
-        engine=options.engine,
-        host_proc=options.host_proc,
-        host_cgroup=options.host_cgroup,
-        kube=options.kube,
-        node=options.node,
-        tls_cert=options.tls_cert,
-        tls_key=options.tls_key,
-        kubeconfig=options.kubeconfig,
-        node_ip=options.node_ip,
-        identity_source=options.identity_source,
-        kubelet_ca=options.kubelet_ca,
+        **{name: getattr(options, name) for name in same_name},
         kubelet_verify=options.kubelet_tls == "verify",
-        cgroup_root=options.cgroup_root,
-        state_dir=options.state_dir,
     )
 
 

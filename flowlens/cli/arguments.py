@@ -51,12 +51,17 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._types: dict[str, Callable[[str], Any]] = {}
+        self._place: argparse._ActionsContainer = self
+
+    def section(self, title: str) -> None:
+        """Flags from here on stand under this title in the help."""
+        self._place = self.add_argument_group(title)
 
     def flag(self, name: str, *, default: Any, type: Callable[[str], Any], metavar: str, help: str) -> None:  # noqa: A002 (argparse's own words)
         """A flag with a value, also read from FLOWLENS_<NAME>."""
         variable = "FLOWLENS_" + name.removeprefix("--").replace("-", "_").upper()
         text = os.environ.get(variable, "")
-        action = self.add_argument(
+        action = self._place.add_argument(
             name,
             type=type,
             metavar=metavar,

@@ -36,14 +36,14 @@ def text() -> str:
     return head + "\n".join(_fields(definitions.Spec(), "  ")) + "\n"
 
 
-def _fields(section: definitions.Section, indent: str) -> Iterator[str]:
+def _fields(section: msgspec.Struct, indent: str) -> Iterator[str]:
     hints = get_type_hints(type(section), include_extras=True)
     for number, field in enumerate(msgspec.structs.fields(type(section))):
         if number and len(indent) == len("  "):
             yield ""
         yield from _comment(_description(hints[field.name]), indent)
         value = getattr(section, field.name)
-        if isinstance(value, definitions.Section):
+        if isinstance(value, msgspec.Struct):
             yield f"{indent}{field.encode_name}:"
             yield from _fields(value, indent + "  ")
         else:

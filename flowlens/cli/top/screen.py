@@ -104,6 +104,8 @@ def run(agent: endpoint.Endpoint, view: View, interval: float) -> int:
 
 
 def _show(poller: Poller, view: View, url: str, interval: float, wake: int) -> None:
+    for name in ("COLUMNS", "LINES"):  # rich would believe them for ever; the terminal knows its size now
+        os.environ.pop(name, None)
     console = Console()
     terminal = sys.stdin.fileno()
     with Live(console=console, screen=True, auto_refresh=False) as live:
