@@ -1,0 +1,227 @@
+"""cheroot, taught patience with nobody: few threads, and a deadline for whatever waits on a client.
+
+As it comes, cheroot hands a new connection to a thread before it has said anything, shakes hands for
+TLS in the accepting thread, and lets one slow reader keep a thread for as long as bytes trickle. Here a
+connection gets a thread when there is something to read; a thread that waits on its client is freed
+after a deadline, and after a second if others are waiting for a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cheroot import connections, makefile, server
+from cheroot import ssl as cheroot_ssl
+from cheroot.workers import threadpool
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 10
+"""A connection that says nothing is closed after this; so is a socket operation that makes no progress."""
+CLIENT_SECONDS = 15.0
+"""A request must have come, and an answer be taken, within this. Prometheus' scrape timeout is 10 s."""
+GRACE_SECONDS = 1.0
+"""As long as the slowest client may keep a thread while others wait for one."""
+TICK_SECONDS = 0.25
+MAX_PARKED = 64
+"""Connections without a thread; one more, and the one that is idle longest is closed."""
+MAX_QUEUED = 64
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 1024
+STOP_SECONDS = 0.3
+
+
+class Connection(server.HTTPConnection):
+    """`waiting_since`: monotonic second since when a thread waits on this client; None: it does not."""
+
+    waiting_since: float | None = None
+
+    def communicate(self) -> bool:
+        """Reads a request and answers it, under the eyes of the watchdog."""
+        self.waiting_since = time.monotonic()
+        with self.server.busy_lock:
+            self.server.busy.add(self)
+        try:
+            return bool(super().communicate())  # type: ignore[no-untyped-call]
+        finally:
+            self.waiting_since = None
+            with self.server.busy_lock:
+                self.server.busy.discard(self)
+
+    def cut(self) -> None:
+        """Ends the connection under the thread that waits on it."""
+        try:
+            socket.socket.shutdown(
+                self.socket, socket.SHUT_RDWR
+            )  # not SSLSocket's: it would drop the TLS state
+        except OSError:
+            log.debug("connection was gone before it could be cut")
+
+
+class Connections(connections.ConnectionManager):
+    """Connections without a thread: new ones until they say something, kept ones until they do again.
+
+    Underscored names are cheroot's (11.1): the tests with hanging clients fail if they change.
+    """
+
+    _selector: Any
+
+    def _from_server_socket(self, server_socket: socket.socket) -> None:
+        try:
+            connection = super()._from_server_socket(server_socket)  # type: ignore[misc]
+        except OSError as error:  # out of descriptors, for one: let others close theirs
+            log.warning("cannot accept a connection: %s", error)
+            time.sleep(TICK_SECONDS / 5)
+            return
+        if connection is not None:
+            self._make_room()
+            self.put(connection)
+
+    def _make_room(self) -> None:
+        parked = [
+            (each.last_used, fd, each) for fd, each in self._selector.connections if each is not self.server
+        ]
+        if len(parked) >= MAX_PARKED:
+            _, descriptor, oldest = min(parked, key=lambda entry: entry[0])
+            self._selector.unregister(descriptor)
+            oldest.close()
+
+    def _expire(self, threshold: float) -> None:
+        super()._expire(threshold)  # type: ignore[misc]
+        self.server.watch()
+
+
+class Pool(threadpool.ThreadPool):
+    """Threads that end with the process, even if one is stuck; started without waiting for each."""
+
+    _threads: list[threading.Thread]
+
+    def grow(self, amount: int) -> None:
+        """Starts threads."""
+        for _ in range(amount):
+            worker = threadpool.WorkerThread(self.server)  # type: ignore[no-untyped-call]
+            worker.name, worker.daemon = f"http-{len(self._threads)}", True
+            worker.start()
+            self._threads.append(worker)
+
+
+class LateHandshake(cheroot_ssl.Adapter):
+    """TLS whose handshake is made by the thread that reads the request; certificates may be renewed."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        super().__init__(str(certificate), str(key))
+        self._files = (certificate, key)
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(certificate, key)
+        self._loaded = self._stamps()
+
+    def _stamps(self) -> list[int]:
+        return [os.stat(file).st_mtime_ns for file in self._files]
+
+    def _renew(self) -> None:
+        try:
+            stamps = self._stamps()
+            if stamps != self._loaded:
+                self._loaded = stamps
+                self.context.load_cert_chain(*self._files)
+        except OSError as error:  # half written: the old one serves on, the next connection looks again
+            self._loaded = []
+            log.debug("certificate cannot be read: %s", error)
+
+    def bind(self, sock: socket.socket) -> socket.socket:
+        """The listening socket stays a plain one."""
+        return sock
+
+    def wrap(self, sock: socket.socket) -> tuple[socket.socket, dict[str, str]]:
+        """A connection that will shake hands at its first read."""
+        self._renew()
+        return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+
+    def get_environ(self) -> dict[str, str]:
+        """Nobody reads one."""
+        return {}
+
+    def makefile(self, sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
+        """cheroot's own reader or writer."""
+        return makefile.MakeFile(sock, mode, bufsize)
+
+
+class Listener(server.HTTPServer):
+    """`busy`: connections that have a thread now."""
+
+    ConnectionClass = Connection
+    timeout = IDLE_SECONDS
+    max_request_header_size = MAX_HEADER_BYTES
+    max_request_body_size = MAX_BODY_BYTES
+    keep_alive_conn_limit = MAX_PARKED
+
+    def __init__(self, listening: socket.socket, gateway: type[server.Gateway], threads: int) -> None:
+        super().__init__(listening.getsockname()[:2], gateway, minthreads=threads, maxthreads=threads)
+        self.requests = Pool(self, min=threads, max=threads)
+        self.server_name = "flow-lens"
+        self.socket = listening
+        self.busy: set[Connection] = set()
+        self.busy_lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Starts the threads; the socket listens already."""
+        self.socket.settimeout(TICK_SECONDS)
+        self._connections = Connections(self)
+        self.requests.start()
+        self.ready = True
+
+    def serve(self) -> None:
+        """Accepts until `stop`."""
+        while self.ready:
+            try:
+                self._connections.run(TICK_SECONDS)
+            except Exception:  # the thread's outermost loop
+                log.exception("endpoint: error while waiting for connections; going on")
+                time.sleep(TICK_SECONDS)
+
+    def process_conn(self, conn: Connection) -> None:
+        """Gives a connection to the next free thread; there is no line without end for that."""
+        if self.requests.qsize >= MAX_QUEUED:
+            conn.close()
+        else:
+            self.requests.put(conn)
+
+    def watch(self) -> None:
+        """Frees threads from clients that took too long."""
+        now = time.monotonic()
+        with self.busy_lock:
+            waits = [(each.waiting_since, each) for each in self.busy]
+        patient = sorted(
+            ((since, each) for since, each in waits if since is not None), key=lambda wait: wait[0]
+        )
+        spare = self.requests.qsize if self.requests.idle == 0 else 0
+        for place, (since, each) in enumerate(patient):
+            if now - since > (GRACE_SECONDS if place < spare else CLIENT_SECONDS):
+                each.cut()
+
+    def stop(self) -> None:
+        """Ends within a second, whatever clients do; a thread stuck in a page ends with the process."""
+        if not self.ready:
+            return
+        self.ready = False
+        self._connections.stop()
+        self.socket.close()
+        self._connections.close()
+        with self.busy_lock:
+            busy = [each for each in self.busy if each.waiting_since is not None]
+        for each in busy:
+            each.cut()
+        ending = threading.Thread(target=self.requests.stop, args=(STOP_SECONDS,), daemon=True)
+        ending.start()
+        ending.join(2 * STOP_SECONDS)
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:  # noqa: ARG002
+        """cheroot's messages are about single clients."""
+        log.debug("%s", msg, exc_info=traceback)
