@@ -5,7 +5,7 @@
 #ifndef FL_SOCKET_TABLE_H
 #define FL_SOCKET_TABLE_H
 
-enum { FL_IPPROTO_TCP = 6, FL_STATE_TIME_WAIT = 6, FL_STATE_NEW_SYN_RECV = 12, FL_FAMILY_V6 = 10 };
+enum { FL_PROTOCOL_TCP = 6, FL_STATE_TIME_WAIT = 6, FL_STATE_NEW_SYN_RECV = 12, FL_FAMILY_V6 = 10 };
 
 /* Where somebody listens; the value is the listening socket's address. */
 struct fl_port {
@@ -22,7 +22,7 @@ static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
 {
 	u8 state = PEEK(sk, __sk_common.skc_state);
 
-	if (state == FL_STATE_TIME_WAIT || state == FL_STATE_NEW_SYN_RECV || PEEK(sk, sk_protocol) != FL_IPPROTO_TCP)
+	if (state == FL_STATE_TIME_WAIT || state == FL_STATE_NEW_SYN_RECV || PEEK(sk, sk_protocol) != FL_PROTOCOL_TCP)
 		return 0;
 	return (struct tcp_sock *)sk;
 }
