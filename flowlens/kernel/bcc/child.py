@@ -12,6 +12,7 @@ import platform
 import resource
 import signal
 import sys
+from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 22, 38, 47
 SECCOMP_MODE_FILTER, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
@@ -25,22 +26,22 @@ X32 = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def fail(kind, message):
+def fail(kind: str, message: str) -> NoReturn:
     answer({"error": kind, "message": message})
     os._exit(1)
 
 
-def answer(document):
+def answer(document: "dict[str, object]") -> None:
     with os.fdopen(OUT, "w") as out:
         json.dump(document, out)
 
 
-def checked(result, action):
+def checked(result: int, action: str) -> None:
     if result:
         fail("privileges", f"{action}: {os.strerror(ctypes.get_errno())}")
 
 
-def limit(limits):
+def limit(limits: "dict[str, int]") -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limits["memory"], limits["memory"]))
     resource.setrlimit(resource.RLIMIT_CPU, (limits["seconds"], limits["seconds"]))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file"], limits["file"]))
@@ -50,12 +51,12 @@ def limit(limits):
         file.write("1000")  # when memory is short, rather this process than any other
 
 
-def leave_network():
+def leave_network() -> None:
     """A network namespace of its own where that is allowed; `refuse_calls` holds in any case."""
     libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)
 
 
-def drop_privileges(uid):
+def drop_privileges(uid: int) -> None:
     if os.geteuid() == 0:
         try:
             os.setgroups([])
@@ -70,7 +71,7 @@ def drop_privileges(uid):
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the change of uid, which resets it
 
 
-def refuse_calls():
+def refuse_calls() -> None:
     """seccomp: socket, bpf, ptrace and io_uring_setup fail with EPERM; needs no privilege here."""
     if platform.machine() not in DENIED:
         return
@@ -102,14 +103,14 @@ def refuse_calls():
     )
 
 
-def compile_programs(order):
+def compile_programs(order: "dict[str, Any]") -> "tuple[str, dict[str, str]]":
     try:
-        import bcc
+        import bcc  # type: ignore[import-not-found] # noqa: PLC0415 - only when nothing can be done with it
     except ImportError as error:
         fail("missing", str(error))
     try:
         module = bcc.BPF(text=order["text"], cflags=order["flags"])
-    except Exception as error:  # bcc raises Exception itself
+    except Exception as error:  # noqa: BLE001 - bcc raises Exception itself
         fail("compile", str(error))
     names = [
         bcc.lib.bpf_function_name(module.module, i) for i in range(bcc.lib.bpf_num_functions(module.module))

@@ -80,9 +80,9 @@ def find_headers() -> Headers:
     build = Path(asked) if asked else MODULES / os.uname().release / "build"
     if not (build / _MADE_BY_BUILD).exists():
         raise errors.Unavailable(
-            f"kernel has neither BTF ({btf.VMLINUX} is missing) nor headers ({build} has no {_MADE_BY_BUILD}): "
-            f"install them (Debian, Ubuntu: apt-get install linux-headers-{os.uname().release}), or say where "
-            f"they are in ${HEADERS_VARIABLE}"
+            f"the kernel's headers, which way headers of engine bcc needs, are not in {build} (no {_MADE_BY_BUILD}): "
+            f"install them (Debian, Ubuntu: apt-get install linux-headers-{os.uname().release}), or say where they "
+            f"are in ${HEADERS_VARIABLE}"
         )
     return Headers(_source_of(build), build)
 
