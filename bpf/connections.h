@@ -51,17 +51,25 @@ static __always_inline void count_late_connect(struct fl_settings *set, struct f
 	count(set, &s->owner, METRIC_CONNECT, 0, 0, 1, 0, ends);
 }
 
+/* Hooks and the iterator over files may look at the same socket at once: whoever sets the flag adds the one, whoever takes it
+ * takes the one off. */
 static __always_inline void mark_open(struct fl_settings *set, struct fl_socket *s)
 {
-	int how = count(set, &s->owner, METRIC_CONNECTIONS, 0, 0, 1, 0, 0);
+	int mine, how;
 
 	LOCK(s);
-	s->open = how;
+	mine = !s->open && !s->closed;
+	if (mine)
+		s->open = OPEN_COUNTED;
 	UNLOCK(s);
+	if (!mine)
+		return;
+	how = count(set, &s->owner, METRIC_CONNECTIONS, 0, 0, 1, 0, 0);
+	if (how != OPEN_COUNTED)
+		s->open = how;
 }
 
-/* The iterator may be looking at the same socket: whoever takes the flag takes the one off the gauge. */
-static __always_inline void mark_closed(struct fl_settings *set, struct fl_socket *s)
+static __always_inline void unmark_open(struct fl_socket *s, u8 closed)
 {
 	struct fl_key key = {};
 	u8 how;
@@ -69,7 +77,7 @@ static __always_inline void mark_closed(struct fl_settings *set, struct fl_socke
 	LOCK(s);
 	how = s->open;
 	s->open = OPEN_NO;
-	s->closed = 1;
+	s->closed |= closed;
 	UNLOCK(s);
 	if (how == OPEN_NO)
 		return;
@@ -138,10 +146,21 @@ static __always_inline int begin_listen(struct fl_settings *set, struct sock *sk
 	return 0;
 }
 
+/* Who listened there before us, for a socket whose listener had nothing to pass on. */
+static __always_inline u32 noted_listener(struct sock *sk)
+{
+	struct fl_listener end = {};
+	u32 *pid;
+
+	find_end(&end, sk);
+	pid = bpf_map_lookup_elem(MAP(listeners), &end);
+	return pid ? *pid : 0;
+}
+
 /* Runs in softirq or in the client's task: nothing here may ask who is current. */
 static __always_inline int accepted(struct fl_settings *set, struct sock *sk, struct tcp_sock *tp, struct fl_socket *s)
 {
-	u32 pid = s ? s->pid : 0;
+	u32 pid = s && s->pid ? s->pid : noted_listener(sk);
 	struct fl_owner owner = {};
 	struct ends ends = {};
 
@@ -149,7 +168,9 @@ static __always_inline int accepted(struct fl_settings *set, struct sock *sk, st
 	ends_of(&ends, &sk->__sk_common, owner.family, FIELD(sk, __sk_common.skc_num), pid);
 	if (s) {
 		s->owner = owner;
+		s->pid = pid;
 		s->listener = 0;
+		s->open = OPEN_NO;
 		s->closed = 0;
 		s->uncounted_connect = 0;
 		s->since_ns = bpf_ktime_get_ns();
@@ -208,7 +229,7 @@ static __always_inline int ended(struct fl_settings *set, struct sock *sk, struc
 
 	ends_of(&ends, &sk->__sk_common, s->owner.family, local_port_of(sk, tp), s->pid);
 	count_late_connect(set, s, &ends);
-	mark_closed(set, s);
+	unmark_open(s, 1);
 	if (!wanted(set, s->owner.role, ends.local_port, ends.remote_port))
 		return 0;
 	if (since)

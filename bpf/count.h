@@ -6,6 +6,7 @@
 enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_CLOSE };
 enum { TCP_CLOSE_WAIT = 8, TCP_LAST_ACK, TCP_LISTEN, TCP_CLOSING, TCP_NEW_SYN_RECV };
 enum { FL_AF_INET = 2, FL_AF_INET6 = 10, FL_ETH_P_IPV6 = 0x86dd };
+enum { FL_IPPROTO_TCP = 6, FL_IPPROTO_MPTCP = 262 };
 enum { FL_E2BIG = 7, FL_EEXIST = 17 };
 
 HASH_MAP(totals, struct fl_key, struct fl_value, 131072);
@@ -15,6 +16,7 @@ ARRAY_MAP(settings, struct fl_settings, 2);
 ARRAY_MAP(active, u32, 1);
 ARRAY_MAP(flows_used, u64, 2); /* rows of `flows` of an even and of an odd generation */
 ARRAY_MAP(losses, u64, LOSSES);
+HASH_MAP(listeners, struct fl_listener, u32, 16384); /* pid; filled while sockets that were there before us are adopted */
 
 static __always_inline struct fl_settings *settings_now(void)
 {
@@ -95,6 +97,14 @@ static __always_inline void keep(u8 *address, const u32 *bits)
 	word[1] &= bits[1];
 	word[2] &= bits[2];
 	word[3] &= bits[3];
+}
+
+static __always_inline void find_end(struct fl_listener *end, struct sock *sk)
+{
+	struct net *net = FIELD(sk, __sk_common.skc_net.net);
+
+	end->netns = FIELD(net, ns.inum);
+	end->port = FIELD(sk, __sk_common.skc_num);
 }
 
 /* Both ends of a connection, as far as labels may ask for them. */

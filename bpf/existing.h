@@ -4,21 +4,10 @@
 #define FL_EXISTING_H
 
 #if SOCKET_STORAGE
-struct fl_listener {
-	u32 netns;
-	u32 port;
-};
-
-HASH_MAP(listeners, struct fl_listener, u32, 16384); /* pid by netns and port; only filled while adopting */
-
 static __always_inline void adopt_listener(struct fl_settings *set, struct sock *sk, u32 pid)
 {
 	struct fl_socket *s = SOCKET_NEW(sockets, sk);
-	struct fl_listener key = {};
 
-	key.netns = FIELD(sk, __sk_common.skc_net.net)->ns.inum;
-	key.port = FIELD(sk, __sk_common.skc_num);
-	bpf_map_update_elem(MAP(listeners), &key, &pid, BPF_NOEXIST);
 	if (!s || s->listener)
 		return;
 	s->pid = pid;
@@ -26,55 +15,45 @@ static __always_inline void adopt_listener(struct fl_settings *set, struct sock 
 	owner_of(&s->owner, set, sk, ROLE_SERVER, pid);
 }
 
-/* The number to add to the gauge for what the settings want of this socket, and its flag with it. */
 static __always_inline void adopt_connection(struct fl_settings *set, struct sock *sk, struct tcp_sock *tp, u32 pid)
 {
-	struct fl_socket *s = SOCKET_NEW(sockets, sk);
-	struct fl_listener key = {};
-	struct fl_owner owner = {};
-	struct fl_key row = {};
-	u32 *listening, retransmitted = FIELD(tp, total_retrans);
 	u16 remote = bpf_ntohs(FIELD(sk, __sk_common.skc_dport));
-	int want, opens = 0, closes = 0, how = OPEN_COUNTED;
+	u32 *listening, retransmitted = FIELD(tp, total_retrans);
+	struct fl_socket *s = SOCKET_NEW(sockets, sk);
+	struct fl_listener end = {};
+	struct fl_owner owner = {};
 
 	if (!s)
 		return;
-	key.netns = FIELD(sk, __sk_common.skc_net.net)->ns.inum;
-	key.port = FIELD(sk, __sk_common.skc_num);
-	listening = bpf_map_lookup_elem(MAP(listeners), &key);
-	owner_of(&owner, set, sk, listening ? ROLE_SERVER : ROLE_CLIENT, listening ? *listening : pid);
+	find_end(&end, sk);
+	listening = bpf_map_lookup_elem(MAP(listeners), &end);
+	pid = listening ? *listening : pid;
+	owner_of(&owner, set, sk, listening ? ROLE_SERVER : ROLE_CLIENT, pid);
 	LOCK(s);
 	if (!s->owner.netns || (s->owner.role == ROLE_UNKNOWN && !s->listener)) {
 		s->owner = owner;
-		s->pid = listening ? *listening : pid;
+		s->pid = pid;
 		s->retransmitted = retransmitted;
 	}
 	if (set->flags & FLAG_REBASE)
 		s->retransmitted = retransmitted;
-	owner = s->owner;
 	UNLOCK(s);
-	want = enabled(set, METRIC_CONNECTIONS) && wanted(set, owner.role, key.port, remote);
-	row.cgroup = owner.cgroup;
-	row.netns = owner.netns;
-	row.pid = owner.pid;
-	row.family = owner.family;
-	row.role = owner.role;
-	row.metric = METRIC_CONNECTIONS;
-	if (want && !s->open)
-		how = add_total(&row, 1, 0); /* before the flag: the hook that closes it must find the one to take off */
-	LOCK(s);
-	if (want && !s->open) {
-		if (!s->closed)
-			s->open = how;
-		else
-			closes = 1; /* it closed meanwhile */
-	} else if (!want && s->open) {
-		s->open = OPEN_NO;
-		opens = 1;
-	}
-	UNLOCK(s);
-	if (closes || opens)
-		add_total(&row, -1, 0);
+	if (enabled(set, METRIC_CONNECTIONS) && wanted(set, s->owner.role, end.port, remote))
+		mark_open(set, s);
+	else
+		unmark_open(s, 0);
+}
+
+/* Go programs listen with MPTCP unless told otherwise: the file is an MPTCP socket then, and the TCP socket that accepts is its
+ * first subflow, which no file shows. The note by port is how what it accepts finds its pid. */
+static __always_inline void adopt_listening(struct fl_settings *set, struct sock *sk, struct tcp_sock *tp, u32 pid)
+{
+	struct fl_listener end = {};
+
+	find_end(&end, sk);
+	bpf_map_update_elem(MAP(listeners), &end, &pid, BPF_NOEXIST);
+	if (tp)
+		adopt_listener(set, sk, pid);
 }
 
 FILES(adopt)
@@ -86,6 +65,7 @@ FILES(adopt)
 	struct tcp_sock *tp;
 	struct sock *sk;
 	u8 state;
+	u16 protocol;
 
 	if (!set || !task || !file)
 		return 0;
@@ -95,13 +75,14 @@ FILES(adopt)
 	sk = FIELD(socket, sk);
 	if (!sk)
 		return 0;
-	tp = TCP(sk);
-	if (!tp)
+	protocol = FIELD(sk, sk_protocol);
+	if (protocol != FL_IPPROTO_TCP && protocol != FL_IPPROTO_MPTCP)
 		return 0;
+	tp = TCP(sk);
 	state = FIELD(sk, __sk_common.skc_state);
 	if (state == TCP_LISTEN)
-		adopt_listener(set, sk, FIELD(task, tgid));
-	else if (set->flags & FLAG_ADOPT_CONNECTIONS && state != TCP_CLOSE && state != TCP_SYN_SENT && state != TCP_SYN_RECV)
+		adopt_listening(set, sk, tp, FIELD(task, tgid));
+	else if (tp && set->flags & FLAG_ADOPT_CONNECTIONS && state != TCP_CLOSE && state != TCP_SYN_SENT && state != TCP_SYN_RECV)
 		adopt_connection(set, sk, tp, FIELD(task, tgid));
 	return 0;
 }

@@ -131,6 +131,12 @@ struct fl_socket {
 	SOCKET_LOCK;
 };
 
+/* Where somebody listened before us. */
+struct fl_listener {
+	u32 netns;
+	u32 port;
+};
+
 enum fl_open { OPEN_NO, OPEN_COUNTED, OPEN_COUNTED_AS_OTHER };
 
 #endif

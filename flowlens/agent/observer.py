@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flowlens import config, identity, series
@@ -57,13 +58,14 @@ class Observer:
         self._last_expiry = clock()
         self.ledger.configure(node, running.generation, clock())
 
-    def collect(self, use: Callable[[Observer], None] = lambda _: None) -> None:
-        """Reads the kernel, updates every series, and calls `use` before anybody else may change them."""
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Reads the kernel and updates every series; inside the block nobody else may change them."""
         with self._lock:
             began = time.perf_counter()
             self._update()
             self.collected = Collected(time.perf_counter() - began, self.collected.count + 1)
-            use(self)
+            yield
 
     def learn_cgroups(self) -> None:
         """Takes the new cgroups' names out of the kernel's ring; cheap, and due whenever its fd is readable."""

@@ -42,7 +42,7 @@ class Agent:
         options = self._options
         api = cluster.api_access(options) if cluster.wanted(options) else None
         self._server = server.Server(
-            options.listen, self._pages(), cert=options.tls_cert, key=options.tls_key
+            options.listen, self._sources(), certificate=options.tls_cert, key=options.tls_key
         )
         if api is not None:
             self._pods = cluster.pods_of(options, api, self.node)
@@ -92,33 +92,52 @@ class Agent:
 
     # what the server shows ---------------------------------------------------------------------------
 
-    def _pages(self) -> server.Pages:
-        return server.Pages(
-            render=self._render, healthy=self._healthy, ready=self._ready, status=self._status
+    def _sources(self) -> server.Sources:
+        return server.Sources(
+            metrics=self._metrics,
+            status=self._status,
+            overview=self._overview,
+            ailing=self._ailing,
+            unready=self._unready,
         )
 
-    def _render(self) -> Iterator[bytes]:
-        """The page of one scrape; rendered while nobody may change a number."""
+    def _metrics(self) -> Iterator[bytes]:
+        """The page of one scrape; nobody may change a number while it is rendered."""
         assert self._observer is not None
         assert self._worker is not None
-        chunks: list[bytes] = []
-        state = self._worker.state
+        with self._observer.collect():
+            own = health.families(self._observer, self._worker.state)
+            yield from exposition.render(self._observer.ledger.views(), own)
 
-        def use(seen: observer.Observer) -> None:
-            chunks.extend(exposition.render(seen.ledger.views(), health.families(seen, state)))
+    def _ailing(self) -> str:
+        stuck = self._worker is None or self._worker.stuck
+        return "the worker thread does not come round" if stuck else ""
 
-        self._observer.collect(use)
-        return iter(chunks)
-
-    def _healthy(self) -> str:
-        return "worker thread does not come round" if self._worker is None or self._worker.stuck else ""
-
-    def _ready(self) -> str:
+    def _unready(self) -> str:
         if self._observer is None:
             return "not started"
         if self._pods is not None and not self._pods.ready:
-            return "pods of this node are not known yet"
+            return "the pods of this node are not known yet"
         return ""
+
+    def _overview(self) -> server.Overview:
+        assert self._observer is not None
+        assert self._worker is not None
+        state = self._worker.state
+        named = f"{state.name}, generation {state.generation}, {state.state}"
+        return server.Overview(
+            version=health.VERSION,
+            config=f"{named}: {state.error}" if state.error else named,
+            probes=[
+                server.Probe(probe.hook, probe.up, probe.reason)
+                for probe in self._observer.tracer.probe_states()
+            ],
+            facts=[
+                ("Node", self.node),
+                ("Engine", self._observer.tracer.engine),
+                ("Up for", f"{time.monotonic() - self._started:.0f} s"),
+            ],
+        )
 
     def _status(self) -> dict[str, Any]:
         assert self._observer is not None
@@ -135,7 +154,7 @@ class Agent:
     def describe(self) -> Iterator[str]:
         """What a person wants to read after a start: where to look, and each probe."""
         assert self._observer is not None
-        scheme = "https" if self._options.tls_cert else "http"
+        assert self._server is not None
         yield f"flow-lens {health.VERSION} on {self.node}, engine {self._observer.tracer.engine}"
         for probe in self._observer.tracer.probe_states():
             mark = "up " if probe.up else "off" if probe.reason == probes.OFF else "DOWN"
@@ -143,7 +162,7 @@ class Agent:
             yield f"  {mark} {probe.hook:<24} {probe.purpose}{reason}"
         if self._observer.identity.problem:
             yield f"  names may be missing: {self._observer.identity.problem}"
-        yield f"metrics at {scheme}://{self._options.listen}/metrics, or run `flowlens top`; Ctrl-C ends"
+        yield f"metrics at {self._server.url}/metrics, or run `flowlens top`; Ctrl-C ends"
 
 
 def _first_wish(wishes: intent.Intent, node: str) -> tuple[config.NodeConfig, health.ConfigState]:

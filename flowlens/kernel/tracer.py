@@ -187,8 +187,6 @@ class Tracer:
         libbpf.run_iterator(link)
         if rebase:
             self._write(self._settings, flags=layout.FLAG_ADOPT_CONNECTIONS)
-        listeners = maps.BatchReader(self._maps["listeners"], layout.LISTENER.size, 4).read()
-        maps.delete(self._maps["listeners"], [bytes(key) for key in _chunks(listeners.keys, 8)])
 
     def _read_live(self) -> Table:
         link = self._links.get("sk_storage")
@@ -223,7 +221,3 @@ class Tracer:
 
 def _u32(number: int) -> bytes:
     return number.to_bytes(4, "little")
-
-
-def _chunks(view: memoryview, size: int) -> list[memoryview]:
-    return [view[start : start + size] for start in range(0, len(view), size)]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.kernel.counts import Counts, until
 from tests.kernel.namespace import Process
 
 pytestmark = pytest.mark.kernel
+CPUS = os.cpu_count() or 1
+"""The limit is checked without a lock: each CPU may be one too many."""
 
 
 def test_sums_stay_exact_while_masks_change_every_100_ms(counts: Counts, ns: Process) -> None:
@@ -55,7 +58,7 @@ def test_flows_beyond_the_limit_go_to_the_owners_row_and_sums_stay_exact(counts:
     assert (
         sum(row.count for row in rows if not row.remote_port) >= 450
     )  # the owner's own row: shown as `other`
-    assert counts.tracer.read().flows.count <= 50 + os.cpu_count()  # type: ignore[operator]
+    assert counts.tracer.read().flows.count <= 50 + CPUS
     assert counts.tracer.losses()["flows", "E2BIG"] > lost_before
 
 
@@ -65,10 +68,12 @@ def test_a_new_generation_has_room_again(counts: Counts, ns: Process) -> None:
     )
     counts.apply(settings)
     ns.run(traffic.exchange, "127.0.0.1", 30)
+    first = sum(row.count for row in counts.rows(ns.netns, "accept") if row.remote_port)
     counts.apply(settings)
     ns.run(traffic.exchange, "127.0.0.1", 10)
-    with_flow = sum(row.count for row in counts.rows(ns.netns, "accept") if row.remote_port)
-    assert with_flow == 30  # 20 of the first generation, all 10 of the second
+    both = sum(row.count for row in counts.rows(ns.netns, "accept") if row.remote_port)
+    assert first <= 20 + CPUS
+    assert first < both  # whatever else this machine connects shares the room, so no exact number
     assert counts.total(ns, "accept") == ns.snmp()["PassiveOpens"] == 40
 
 
@@ -207,7 +212,10 @@ def test_nothing_is_left_in_the_kernel_after_close(loaded_tracer: tracer.Tracer)
     until(lambda: not (ours & {program["id"] for program in _bpftool("prog")}), "programs gone")
 
 
-def test_a_full_totals_map_keeps_sums_exact_in_rows_made_in_advance(counts: Counts, ns: Process) -> None:
+def test_a_full_totals_map_keeps_sums_exact_in_rows_made_in_advance(
+    counts: Counts, ns: Process, cgroup: Callable[[str], Path]
+) -> None:
+    ns.enter_cgroup(cgroup("no-room"))  # an owner that has no row yet
     fd = counts.tracer._maps["totals"]
     filler = []
     room = layout.MAX_ENTRIES - counts.tracer.read().totals.count
