@@ -26,7 +26,7 @@ EXAMPLES = (
         "sudo flowlens agent --listen '[::]:2112' --log-format json",
         "reachable from outside, log for machines",
     ),
-    ("FLOWLENS_LISTEN=:2112 flowlens agent --host-proc /host/proc", "as in a container"),
+    ("FLOWLENS_LISTEN=0.0.0.0:2112 flowlens agent --host-proc /host/proc", "as in a container"),
 )
 KUBE = ("auto", "on", "off")
 IDENTITY_SOURCES = tuple(source.value for source in pod_source.Source)
@@ -56,13 +56,6 @@ def parser() -> arguments.Parser:
         type=Path,
         metavar="FILE",
         help="FlowLensConfig to follow, a spec or a whole manifest; default: all metrics, default labels",
-    )
-    made.flag(
-        "--listen",
-        default="127.0.0.1:2112",
-        type=arguments.endpoint,
-        metavar="HOST:PORT",
-        help="where to serve /metrics (default: 127.0.0.1:2112)",
     )
     machine.add_flags(made)
     made.flag(

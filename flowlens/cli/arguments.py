@@ -19,7 +19,6 @@ Examples = Sequence[tuple[str, str]]
 """(command line, what it does) pairs."""
 
 USAGE_STATUS = 2
-_ALL_PORTS = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +117,6 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
         raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(allowed)}{near(word, allowed)}")
 
     return read
-
-
-def endpoint(text: str) -> str:
-    """An argparse type: HOST:PORT with brackets around an IPv6 address; returned as it was given."""
-    try:
-        split_endpoint(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
-def split_endpoint(text: str) -> tuple[str, int]:
-    """(host, port); ValueError with the reason. `[::1]:2112` gives ("::1", 2112), `:2112` ("", 2112)."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r}: put brackets around an IPv6 address, as in [::1]:2112")
-    if not colon or not (port.isascii() and port.isdecimal()):
-        raise ValueError(f"{text!r} is not HOST:PORT, as in 127.0.0.1:2112")
-    if not 0 <= int(port) <= _ALL_PORTS:
-        raise ValueError(f"{text!r}: ports end at {_ALL_PORTS}")
-    return host, int(port)
 
 
 def positive(text: str) -> float:

@@ -26,7 +26,7 @@ EXAMPLES = (
         "flowlens check --host-proc /host/proc --host-cgroup /host/sys/fs/cgroup",
         "inside the agent's container",
     ),
-    ("sudo flowlens check --listen :9100 >/dev/null && systemctl start flowlens", "in a script"),
+    ("sudo flowlens check --listen 0.0.0.0:9100 >/dev/null && systemctl start flowlens", "in a script"),
 )
 
 
@@ -74,13 +74,6 @@ def _parser() -> arguments.Parser:
     parser = arguments.Parser("flowlens check", ABOUT, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     machine.add_flags(parser)
-    parser.flag(
-        "--listen",
-        default="127.0.0.1:2112",
-        type=arguments.endpoint,
-        metavar="HOST:PORT",
-        help="where the agent will listen: is the port free? (default: 127.0.0.1:2112)",
-    )
     return parser
 
 
@@ -127,4 +120,6 @@ def _remedy(program: probes.Program, reason: str) -> str:
         if missing
         else f"not available: {program.purpose}"
     )
-    return f"use a newer kernel; {without}"
+    if "no such tracepoint" in reason:
+        return f"use a newer kernel; {without}"
+    return f"report it with the output of `flowlens check --json`; {without}"

@@ -9,16 +9,20 @@ import enum
 import os
 import platform
 import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowlens.cli import arguments, holder
+import msgspec
+import urllib3
+
 from flowlens.host import cgroupfs, procfs
 from flowlens.kernel import btf, core, errors, libbpf
+from flowlens.server import address
 
 OLDEST_KERNEL = (5, 11)
 """Iterators over socket storage and open files in all network namespaces as `core` uses them."""
+_ANSWER_SECONDS = 1.0
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class State(enum.StrEnum):
@@ -161,31 +165,35 @@ def cgroups(root: Path) -> Finding:
 
 
 def port(proc: Path, listen: str) -> Finding:
-    """Can the agent listen there?"""
-    host, number = arguments.split_endpoint(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """Can the agent listen there, and if not, is it one that runs already?"""
+    wanted = address.parse(listen)
     try:
-        with socket.create_server((host, number), family=family):
-            return Finding("port", State.OK, f"{listen} is free")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno != socket.errno.EADDRINUSE:  # type: ignore[attr-defined]
-            return Finding(
-                "port", State.WARNING, f"{listen}: {reason}", "choose another place with --listen HOST:PORT"
-            )
-    found = holder.find(proc, host, number)
-    choose = f"end it, or choose another port: flowlens agent --listen {_next_port(listen)}"
-    remedy = (
-        f"one agent per host is enough; to run a second one: flowlens agent --listen {_next_port(listen)}"
-    )
-    return Finding(
-        "port", State.WARNING, f"{listen} is held by {found}", remedy if found.agent_version else choose
-    )
+        with address.listen(wanted, proc):
+            return Finding("port", State.OK, f"{wanted} is free")
+    except address.ServerError as error:
+        detail, _, remedy = str(error).partition("; ")
+    version = agent_version(wanted)
+    if version:
+        detail, remedy = f"{detail}, a flow-lens agent {version}", f"one agent per host is enough; {remedy}"
+    return Finding("port", State.WARNING, detail, remedy)
 
 
-def _next_port(listen: str) -> str:
-    host, _, number = listen.rpartition(":")
-    return f"{host}:{int(number) + 1}"
+class _Status(msgspec.Struct):
+    """The part of an agent's /status that tells it from other JSON."""
+
+    version: str
+    engine: str
+
+
+def agent_version(where: address.Address) -> str:
+    """Version of the agent that serves there (without TLS), "" when there is none."""
+    reachable = where._replace(host="127.0.0.1") if where.host in _ANY_ADDRESS else where
+    url = f"http://{reachable}/status"
+    try:
+        answer = urllib3.request("GET", url, timeout=_ANSWER_SECONDS, retries=False)
+        return msgspec.json.decode(answer.data, type=_Status).version
+    except (urllib3.exceptions.HTTPError, msgspec.MsgspecError, UnicodeError):
+        return ""
 
 
 def _failed(name: str, error: errors.KernelError) -> Finding:

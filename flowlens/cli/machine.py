@@ -1,15 +1,24 @@
-"""Flags about the machine that `flowlens agent` and `flowlens check` share."""
+"""Flags about the machine and the endpoint that `flowlens agent` and `flowlens check` share."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from flowlens.cli import arguments
 from flowlens.kernel import engines
+from flowlens.server import address
 
 
 def add_flags(made: arguments.Parser) -> None:
-    """How programs are loaded, and where the host is mounted."""
+    """Where to listen, how programs are loaded, and where the host is mounted."""
+    made.flag(
+        "--listen",
+        default="127.0.0.1:2112",
+        type=endpoint,
+        metavar="HOST:PORT",
+        help="where the agent serves /metrics (default: 127.0.0.1:2112)",
+    )
     made.flag(
         "--engine",
         default="auto",
@@ -31,3 +40,12 @@ def add_flags(made: arguments.Parser) -> None:
         metavar="DIR",
         help="the host's /sys/fs/cgroup (default: /sys/fs/cgroup)",
     )
+
+
+def endpoint(text: str) -> str:
+    """An argparse type: what the server can parse, returned as it was given."""
+    try:
+        address.parse(text)
+    except address.ServerError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text

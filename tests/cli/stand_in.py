@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-RECORDED = Path(__file__).parent / "recorded"
-BEFORE = (RECORDED / "before.txt").read_text()
-AFTER = (RECORDED / "after.txt").read_text()
+PAGES = Path(__file__).parent / "pages"
+"""Two scrapes of an agent in a cluster, one interval apart, written by hand to the catalogue."""
+BEFORE = (PAGES / "before.txt").read_text()
+AFTER = (PAGES / "after.txt").read_text()
 
 
 class StandIn:

@@ -49,7 +49,7 @@ def test_without_flags_the_options_are_the_agents_defaults(asked: list[agent.Opt
 
 
 FLAGS = {
-    "--listen": (":9100", "listen", ":9100"),
+    "--listen": ("[::1]:9100", "listen", "[::1]:9100"),
     "--config": ("c.yaml", "config", Path("c.yaml")),
     "--engine": ("core", "engine", "core"),
     "--host-proc": ("/host/proc", "host_proc", Path("/host/proc")),

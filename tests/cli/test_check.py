@@ -152,7 +152,7 @@ def test_a_taken_port_is_a_warning_and_no_failure(run: conftest.Run) -> None:
         taken.settimeout(0)
         done = run("check", "--json", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert done.returncode == 0
-    assert f"(pid {os.getpid()})" in _condition(_report(done), "port")["detail"]
+    assert f"pid {os.getpid()} (" in _condition(_report(done), "port")["detail"]
 
 
 def test_the_table_has_a_sign_for_each_line_and_no_colour_in_a_pipe(run: conftest.Run) -> None:

@@ -108,3 +108,9 @@ def test_a_probe_that_the_kernel_lacks_names_the_metrics_it_costs(monkeypatch: p
 def test_a_refusal_in_spite_of_capabilities_points_at_lockdown(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _loaded_without(monkeypatch, {"task_file": "load x: Operation not permitted (EPERM)"})
     assert "/sys/kernel/security/lockdown" in found["task_file"].remedy
+
+
+def test_a_program_that_the_verifier_refuses_is_to_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _loaded_without(monkeypatch, {"task_file": "R1 type=ptr_ expected=sock"})
+    assert found["task_file"].remedy.startswith("report it with the output of `flowlens check --json`")
+    assert found["task_file"].remedy.endswith("not available: sockets that were open before the agent")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowlens.cli import conditions, holder
+from flowlens.cli import conditions
 from flowlens.kernel import core
 
 from . import stand_in
@@ -28,33 +28,28 @@ def test_the_process_that_holds_the_port_is_named() -> None:
         port = taken.getsockname()[1]
         taken.settimeout(0)
         found = conditions.port(Path("/proc"), f"127.0.0.1:{port}")
-    comm = Path("/proc/self/comm").read_text().strip()
     assert found.state is WARNING
-    assert found.detail == f"127.0.0.1:{port} is held by {comm} (pid {os.getpid()})"
+    assert f"port {port} is taken by pid {os.getpid()} (" in found.detail
     assert f"--listen 127.0.0.1:{port + 1}" in found.remedy
-
-
-def test_a_port_held_on_ipv6_is_found_too() -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
-        found = conditions.port(Path("/proc"), f"[::1]:{taken.getsockname()[1]}")
-    assert f"(pid {os.getpid()})" in found.detail
 
 
 def test_an_agent_that_holds_the_port_is_recognised() -> None:
     with stand_in.serving(status_page='{"version": "1.2.3", "engine": "core", "node": "n"}') as agent:
         found = conditions.port(Path("/proc"), f"127.0.0.1:{agent.port}")
-    assert "a flow-lens agent 1.2.3" in found.detail
+    assert found.detail.endswith(", a flow-lens agent 1.2.3")
     assert found.remedy.startswith("one agent per host is enough")
 
 
-def test_a_holder_that_may_not_be_seen_is_called_so(tmp_path: Path) -> None:
-    assert str(holder.find(tmp_path, "127.0.0.1", 1)) == "a process that cannot be seen from here"
+def test_another_server_that_holds_the_port_is_no_agent() -> None:
+    with stand_in.serving(status_page='{"version": "1.2.3"}') as other:
+        assert "agent" not in conditions.port(Path("/proc"), f"127.0.0.1:{other.port}").detail
 
 
 def test_an_address_that_is_not_ours_is_told() -> None:
     found = conditions.port(Path("/proc"), "192.0.2.1:2112")
     assert found.state is WARNING
-    assert "192.0.2.1:2112: Cannot assign requested address" in found.detail
+    assert "192.0.2.1:2112" in found.detail
+    assert "no interface has this address" in found.detail + found.remedy
 
 
 def test_this_machines_cgroups_are_found() -> None:

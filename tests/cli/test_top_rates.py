@@ -32,7 +32,7 @@ def _row(rows: list[rates.Row], title: str) -> rates.Row:
     return next(row for row in rows if row.title == title)
 
 
-def _recorded(by: str) -> list[rates.Row]:
+def _from_pages(by: str) -> list[rates.Row]:
     before = scrape.parse(stand_in.BEFORE, 10.0)
     after = scrape.parse(stand_in.AFTER, 12.0)
     return rates.between(before, after, owners.grouping(by))
@@ -76,20 +76,20 @@ def test_a_metric_that_is_off_is_unknown_and_not_zero() -> None:
 
 
 def test_pods_of_a_workload_share_its_row() -> None:
-    checkout = _row(_recorded("workload"), "shop/checkout")
+    checkout = _row(_from_pages("workload"), "shop/checkout")
     assert (checkout.connects, checkout.failures, checkout.open) == (30.0, 2.5, 43.0)
     assert checkout.kind == "Deployment"
 
 
 def test_rows_by_container_are_one_for_each_and_name_host_services() -> None:
-    titles = {row.title for row in _recorded("container")}
+    titles = {row.title for row in _from_pages("container")}
     assert titles == {
         "shop/checkout-1/app", "shop/checkout-2/app", "0a1b2c3d4e5f", "nginx.service", "cron.service"
     }  # fmt: skip
 
 
 def test_rows_can_be_by_any_label() -> None:
-    assert {row.title: row.failures for row in _recorded("reason") if row.failures} == {
+    assert {row.title: row.failures for row in _from_pages("reason") if row.failures} == {
         "refused": 2.0,
         "timeout": 0.5,
     }

@@ -105,5 +105,5 @@ def quantile(share: float, cumulative: Mapping[float, float]) -> float | None:
                 return lower
             below = cumulative.get(lower, 0.0)
             inside = cumulative[upper] - below
-            return lower + (upper - lower) * (rank - below) / inside if inside else upper
+            return min(upper, lower + (upper - lower) * (rank - below) / inside) if inside else upper
     return bounds[-2]
