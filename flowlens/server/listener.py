@@ -8,6 +8,7 @@ after a deadline, and after a second if others are waiting for a thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -29,13 +30,14 @@ CLIENT_SECONDS = 15.0
 """A request must have come, and an answer be taken, within this. Prometheus' scrape timeout is 10 s."""
 GRACE_SECONDS = 1.0
 """As long as the slowest client may keep a thread while others wait for one."""
-TICK_SECONDS = 0.25
+TICK_SECONDS, IDLE_TICK_SECONDS = 0.25, 5.0
+"""How often clients are looked at: while a thread serves one, and while none does."""
 MAX_PARKED = 64
 """Connections without a thread; one more, and the one that is idle longest is closed."""
 MAX_QUEUED = 64
 MAX_HEADER_BYTES = 16 * 1024
 MAX_BODY_BYTES = 1024
-STOP_SECONDS = 0.3
+STOP_SECONDS = 0.2
 
 
 class Connection(server.HTTPConnection):
@@ -46,8 +48,6 @@ class Connection(server.HTTPConnection):
     def communicate(self) -> bool:
         """Reads a request and answers it, under the eyes of the watchdog."""
         self.waiting_since = time.monotonic()
-        with self.server.busy_lock:
-            self.server.busy.add(self)
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
@@ -73,16 +73,34 @@ class Connections(connections.ConnectionManager):
 
     _selector: Any
 
+    def __init__(self, serving: Listener) -> None:
+        super().__init__(serving)
+        self._select = self._selector.select
+        self._selector.select = self._wait
+
+    def _wait(self, timeout: float) -> Any:
+        """Sleeps long when there is nobody to watch: an agent that is not scraped is idle."""
+        return self._select(timeout=timeout if self.server.busy else IDLE_TICK_SECONDS)
+
     def _from_server_socket(self, server_socket: socket.socket) -> None:
         try:
             connection = super()._from_server_socket(server_socket)  # type: ignore[misc]
         except OSError as error:  # out of descriptors, for one: let others close theirs
+            if not self.server.ready:
+                return
             log.warning("cannot accept a connection: %s", error)
             time.sleep(TICK_SECONDS / 5)
             return
         if connection is not None:
             self._make_room()
             self.put(connection)
+
+    def end(self) -> None:
+        """Stops waiting, at once: a listening socket that is shut down wakes who waits on it."""
+        self._stop_requested = True
+        with contextlib.suppress(OSError):
+            self.server.socket.shutdown(socket.SHUT_RDWR)
+        self.stop()
 
     def _make_room(self) -> None:
         parked = [
@@ -154,7 +172,7 @@ class LateHandshake(cheroot_ssl.Adapter):
 
 
 class Listener(server.HTTPServer):
-    """`busy`: connections that have a thread now."""
+    """`busy`: connections that have a thread now, or stand in line for one."""
 
     ConnectionClass = Connection
     timeout = IDLE_SECONDS
@@ -190,8 +208,10 @@ class Listener(server.HTTPServer):
         """Gives a connection to the next free thread; there is no line without end for that."""
         if self.requests.qsize >= MAX_QUEUED:
             conn.close()
-        else:
-            self.requests.put(conn)
+            return
+        with self.busy_lock:
+            self.busy.add(conn)
+        self.requests.put(conn)
 
     def watch(self) -> None:
         """Frees threads from clients that took too long."""
@@ -211,7 +231,7 @@ class Listener(server.HTTPServer):
         if not self.ready:
             return
         self.ready = False
-        self._connections.stop()
+        self._connections.end()
         self.socket.close()
         self._connections.close()
         with self.busy_lock:

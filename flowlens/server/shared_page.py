@@ -21,6 +21,7 @@ class _Render:
         self.is_done = threading.Event()
         self.page: exposition.Page | None = None
         self.error: Exception | None = None
+        self.readers = 0
 
 
 class SharedPage:
@@ -31,6 +32,12 @@ class SharedPage:
         self._lock = threading.Lock()
         self._current: _Render | None = None
 
+    @property
+    def readers(self) -> int:
+        """How many wait for the page that is being made."""
+        with self._lock:
+            return self._current.readers if self._current else 0
+
     def get(self) -> exposition.Page:
         """A page that was begun after, or is being made at, the time of the call."""
         with self._lock:
@@ -38,6 +45,7 @@ class SharedPage:
             mine = current is None
             if current is None:
                 current = self._current = _Render()
+            current.readers += 1
         if mine:
             self._make(current)
         elif not current.is_done.wait(PATIENCE_SECONDS):
