@@ -88,16 +88,20 @@ def test_every_field_has_the_offset_and_size_that_it_has_in_the_kernel(
 def test_a_bit_field_is_where_the_compiler_puts_it(vmlinux_h: str, padded_h: str, tmp_path: Path) -> None:
     ones = "struct inet_connection_sock ones = { .icsk_ca_state = 31 };"
     data = _assembly(f"{vmlinux_h}\n{ones}\n", tmp_path).split("\nones:\n")[1]
-    zeros, byte = re.match(r"\s*\.zero\s+(\d+).*\n\s*\.byte\s+(\d+)", data).groups()  # type: ignore[union-attr]
+    offset = 0
+    for what, value in re.findall(r"\.(zero|byte|short|long|quad)\s+(\d+)", data):
+        if what != "zero" and int(value):
+            break
+        offset += int(value) if what == "zero" else {"byte": 1, "short": 2, "long": 4, "quad": 8}[what]
     place = {
-        key: int(value)
-        for key, value in re.findall(r"#define (\w+)_inet_connection_sock_icsk_ca_state (\d+)", padded_h)
+        key: int(number)
+        for key, number in re.findall(r"#define (\w+)_inet_connection_sock_icsk_ca_state (\d+)", padded_h)
     }
-    assert (place["BYTE"], place["MASK"] << place["SHIFT"]) == (int(zeros), int(byte))
+    assert (place["BYTE"], place["MASK"] << place["SHIFT"]) == (offset, int(value))
 
 
 def test_a_field_that_the_kernel_lacks_compiles_and_is_marked(tmp_path: Path) -> None:
-    text = "struct sock {\n\tint sk_err;\n\tu64 *no_such_field;\n} KERN;\nstruct no_such_struct {\n\tint a;\n\tu16 b[4];\n} KERN;\n"
+    text = "struct sock { int sk_err; u64 *no_such_field; } KERN;\nstruct no_such_struct { int a; u16 b[4]; } KERN;\n"
     with kernel_types.opened() as types:
         padded = generator.generate(text, types)
     flags = dict(re.findall(r"#define HAS_(\w+) (\d)", padded))
