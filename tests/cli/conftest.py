@@ -31,7 +31,7 @@ def run() -> Run:
         return subprocess.run(
             [*before, *COMMAND, *arguments],
             cwd=ROOT,
-            env=own_environment() | (environment or {}),
+            env={**own_environment(), **(environment or {})},
             input=text,
             capture_output=True,
             text=True,

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_without_flags_the_options_are_the_agents_defaults(asked: list[agent.Opt
     assert asked == [agent.Options()]
 
 
-FLAGS = {
+FLAGS: dict[str, tuple[str, str, Any]] = {
     "--listen": ("[::1]:9100", "listen", "[::1]:9100"),
     "--config": ("c.yaml", "config", Path("c.yaml")),
     "--engine": ("core", "engine", "core"),
