@@ -33,7 +33,7 @@ def test_every_problem_of_a_file_is_listed_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_text("metrics:\n- name: conect\nlimits: {maxFlows: 0}\n")
+    path.write_text("metrics:\n- name: konnect\nlimits: {maxFlows: 0}\n")
     assert cli.main(["config", "explain", str(path)]) == 1
     problems = capsys.readouterr().err.splitlines()
     assert len(problems) == 2

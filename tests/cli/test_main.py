@@ -24,13 +24,13 @@ def test_the_module_can_be_run_like_the_command(run: conftest.Run) -> None:
 
 
 def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["chekc"]) == 2
-    assert "no command 'chekc'; did you mean check?" in capsys.readouterr().err
+    assert cli.main(["chck"]) == 2
+    assert "no command 'chck'; did you mean check?" in capsys.readouterr().err
 
 
 def test_a_mistyped_command_of_config_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["config", "explian", "x"]) == 2
-    assert "flowlens config: no command 'explian'; did you mean explain?" in capsys.readouterr().err
+    assert cli.main(["config", "explan", "x"]) == 2
+    assert "flowlens config: no command 'explan'; did you mean explain?" in capsys.readouterr().err
 
 
 def test_a_mistyped_flag_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
