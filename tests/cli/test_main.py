@@ -24,8 +24,8 @@ def test_the_module_can_be_run_like_the_command(run: conftest.Run) -> None:
 
 
 def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["cheeck"]) == 2
-    assert "no command 'cheeck'; did you mean check?" in capsys.readouterr().err
+    assert cli.main(["tpo"]) == 2
+    assert "no command 'tpo'; did you mean top?" in capsys.readouterr().err
 
 
 def test_a_mistyped_command_of_config_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
