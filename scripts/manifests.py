@@ -55,7 +55,7 @@ def render(*values: str) -> list[str]:
     command = [helm(), "template", "flow-lens", str(CHART), "--namespace", NAMESPACE]
     # Not the version of the helm that renders: the newest that the chart makes a difference for.
     command += ["--kube-version", "1.31.0", "--set", ",".join(("controller.enabled=true", *values))]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own words
     documents = (_plain(document) for document in text.split("\n---\n"))
     return [document for document in documents if document]
 
@@ -73,8 +73,8 @@ def _joined(*documents: str) -> str:
 def helm() -> str:
     """The helm of the testbed, so that everybody renders with the same; built or fetched when missing."""
     command = [sys.executable, "-m", "tests.testbed", "build", "helm"]
-    folder = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    return f"{folder}/helm"
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - as above
+    return f"{done.stdout.strip()}/helm"
 
 
 def values_schema() -> str:
