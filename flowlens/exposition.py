@@ -18,6 +18,7 @@ from flowlens.series import labels
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CHUNK_SERIES = 2000
 """Counters per chunk; about 300 KB of text."""
+PIECE_BYTES = 64 * 1024
 _NS = 1e9
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -41,13 +42,16 @@ class Page:
     text_bytes: int
 
     def text(self) -> Iterator[bytes]:
-        """The page for a reader that takes no gzip."""
+        """The page for a reader that takes no gzip, in pieces of at most PIECE_BYTES."""
         unpack = zlib.decompressobj(_GZIP_WINDOW)
         for chunk in self.compressed:
-            if piece := unpack.decompress(chunk):
-                yield piece
-        if rest := unpack.flush():
-            yield rest
+            rest = chunk
+            while rest:
+                if piece := unpack.decompress(rest, PIECE_BYTES):
+                    yield piece
+                rest = unpack.unconsumed_tail
+        while piece := unpack.decompress(b"", PIECE_BYTES):
+            yield piece
 
 
 def render(views: Iterable[series.View], families: Iterable[Family] = ()) -> Iterator[bytes]:

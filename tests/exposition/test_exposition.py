@@ -149,3 +149,11 @@ def test_numbers_are_written_so_that_they_are_read_back(number: float) -> None:
     family = exposition.Family("x", "", metrics.Kind.GAUGE, [({}, number)])
     (read,) = parse(exposition.render([], [family])).values()
     assert read == number or (math.isnan(read) and math.isnan(number))
+
+
+@pytest.mark.parametrize("size", [0, 1, exposition.PIECE_BYTES, 3 * exposition.PIECE_BYTES, 50_000_000])
+def test_text_that_compresses_very_well_is_still_unpacked_in_pieces(size: int) -> None:
+    page = exposition.compress([b"x" * size])
+    lengths = [len(piece) for piece in page.text()]
+    assert sum(lengths) == size
+    assert max(lengths, default=0) <= exposition.PIECE_BYTES
