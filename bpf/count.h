@@ -63,30 +63,16 @@ static __always_inline void owner_of(struct fl_owner *owner, struct fl_settings 
 	owner->pid = set->flags & FLAG_OWNER_PID ? pid : 0;
 }
 
-static __always_inline int in_ranges(const struct fl_ports *ranges, u8 count, u16 port)
-{
-	int i;
-
-	for (i = 0; i < MAX_PORT_RANGES; i++) {
-		if (i >= count)
-			break;
-		if (port >= ranges[i].first && port <= ranges[i].last)
-			return 1;
-	}
-	return 0;
-}
-
-/* Do the port filters want it? The port meant is the server's end; with an unknown role either end will do. */
+/* Do the port filters want it? The port meant is the server's end; where the role is unknown, the lower one. */
 static __always_inline int wanted(struct fl_settings *set, u8 role, u16 local, u16 remote)
 {
-	u16 port = role == ROLE_SERVER ? local : remote;
-	u16 second = role == ROLE_UNKNOWN ? local : port;
+	u32 port = remote;
 
-	if (set->exclude_count &&
-	    (in_ranges(set->exclude, set->exclude_count, port) || in_ranges(set->exclude, set->exclude_count, second)))
-		return 0;
-	return !set->include_count || in_ranges(set->include, set->include_count, port) ||
-	       in_ranges(set->include, set->include_count, second);
+	if (!(set->flags & FLAG_PORTS))
+		return 1;
+	if (role == ROLE_SERVER || (role == ROLE_UNKNOWN && local < remote))
+		port = local;
+	return (set->ports[(port >> 6) & (PORT_WORDS - 1)] >> (port & 63)) & 1;
 }
 
 static __always_inline void keep(u8 *address, const u32 *bits)
@@ -250,20 +236,22 @@ static __always_inline int count(struct fl_settings *set, const struct fl_owner 
 	return add_total(&flow.key, n, sum);
 }
 
-/* Index of the first boundary that is not below ns; count of boundaries if none. */
+static __always_inline u32 is_below(const struct fl_bounds *bounds, u32 i, u64 ns)
+{
+	return (bounds->upper_ns[i & (MAX_BOUNDS - 1)] - ns) >> 63;
+}
+
+/* Index of the first boundary that is not below ns; count of boundaries if none. Without branches: the verifier would walk each
+ * of their paths. */
 static __always_inline u32 bucket_of(const struct fl_bounds *bounds, u64 ns)
 {
-	u32 low = 0, high = bounds->count, middle;
-	int i;
+	u32 i = is_below(bounds, 15, ns) << 4;
 
-	for (i = 0; i < 6 && low < high; i++) {
-		middle = (low + high) / 2;
-		if (ns <= bounds->upper_ns[middle & (MAX_BOUNDS - 1)])
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low;
+	i += is_below(bounds, i + 7, ns) << 3;
+	i += is_below(bounds, i + 3, ns) << 2;
+	i += is_below(bounds, i + 1, ns) << 1;
+	i += is_below(bounds, i, ns);
+	return i + is_below(bounds, i, ns);
 }
 
 static __always_inline void observe(struct fl_settings *set, const struct fl_owner *owner, u8 metric, u32 histogram, u64 ns,

@@ -64,22 +64,21 @@ enum fl_field { FIELD_SRC_IP = 1, FIELD_SRC_PORT = 2, FIELD_DST_IP = 4, FIELD_DS
 enum fl_histogram { HISTOGRAM_CONNECT_DURATION, HISTOGRAM_CONNECTION_DURATION, HISTOGRAMS };
 
 #define MAX_BOUNDS 32
-#define MAX_PORT_RANGES 16
+#define PORT_WORDS 1024
 
-struct fl_ports {
-	u16 first, last; /* host order, both inclusive */
-};
+#define NEVER_NS (1ULL << 62)
 
 struct fl_bounds {
 	u32 generation; /* settings generation in which these boundaries came into force */
 	u32 count;
-	u64 upper_ns[MAX_BOUNDS];
+	u64 upper_ns[MAX_BOUNDS]; /* ascending; those not used are NEVER_NS */
 };
 
 enum fl_flag {
 	FLAG_OWNER_PID = 1, /* no cgroup v2 here: the pid is part of the owner */
 	FLAG_ADOPT_CONNECTIONS = 2, /* the file iterator takes connections too, not only listeners */
 	FLAG_REBASE = 4, /* it also forgets retransmissions that nobody counted while the metric was off */
+	FLAG_PORTS = 8, /* `ports` filters */
 };
 
 /* One of two copies in map `settings`; map `active` says which one holds. Never changed while it is active. */
@@ -88,13 +87,11 @@ struct fl_settings {
 	u32 generation;
 	u32 flags;
 	u32 max_flows;
-	u8 include_count, exclude_count;
-	u8 pad[2];
+	u32 pad;
 	u32 keep_v4[4], keep_v6[4]; /* the bits of addresses that are kept, network order */
 	u8 masks[METRICS]; /* enum fl_field bits that the metric's labels need; 0: no row per flow */
-	struct fl_ports include[MAX_PORT_RANGES];
-	struct fl_ports exclude[MAX_PORT_RANGES];
 	struct fl_bounds bounds[HISTOGRAMS];
+	u64 ports[PORT_WORDS]; /* a bit per port that is wanted: no loop over ranges for the verifier to walk */
 };
 
 /* What `losses` counts: nothing is lost in silence. */

@@ -20,7 +20,8 @@ LISTENER = struct.Struct("<II")
 
 METRICS = 32
 MAX_BOUNDS = 32
-MAX_PORT_RANGES = 16
+NEVER_NS = 1 << 62
+PORT_BYTES = 8192
 MAX_ENTRIES = 131072
 """Of `totals` and of `flows`."""
 
@@ -38,12 +39,11 @@ LOSSES = (
 )
 """In the order of enum fl_loss: map and errno."""
 
-FLAG_OWNER_PID, FLAG_ADOPT_CONNECTIONS, FLAG_REBASE = 1, 2, 4
+FLAG_OWNER_PID, FLAG_ADOPT_CONNECTIONS, FLAG_REBASE, FLAG_PORTS = 1, 2, 4, 8
 
-_SETTINGS_HEAD = struct.Struct(f"<QIIIBBxx4I4I{METRICS}s")
-_RANGES = struct.Struct(f"<{2 * MAX_PORT_RANGES}H")
+_SETTINGS_HEAD = struct.Struct(f"<QIIIxxxx4I4I{METRICS}s")
 _BOUNDS = struct.Struct(f"<II{MAX_BOUNDS}Q")
-SETTINGS_BYTES = -(-(_SETTINGS_HEAD.size + 2 * _RANGES.size) // 8) * 8 + _BOUNDS.size * len(HISTOGRAMS)
+SETTINGS_BYTES = _SETTINGS_HEAD.size + _BOUNDS.size * len(HISTOGRAMS) + PORT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +75,22 @@ def encode(
         number = metrics.BY_NAME[name].number
         enabled |= 1 << number
         masks[number] = settings.masks.get(name, 0)
+    filters = bool(settings.include_ports or settings.exclude_ports)
+    owner_pid = FLAG_OWNER_PID if settings.owner_pid else 0
     head = _SETTINGS_HEAD.pack(
         enabled,
         generation,
-        flags | (FLAG_OWNER_PID if settings.owner_pid else 0),
+        flags | owner_pid | (FLAG_PORTS if filters else 0),
         settings.max_flows,
-        len(settings.include_ports),
-        len(settings.exclude_ports),
         *_keep(settings.v4_prefix, 1),
         *_keep(settings.v6_prefix, 4),
         bytes(masks),
     )
-    ports = _ranges(settings.include_ports) + _ranges(settings.exclude_ports)
-    padding = bytes(-(len(head) + len(ports)) % 8)
     histograms = b"".join(
         _encode_bounds(settings.bounds.get(name, ()), bounds_generations.get(name, generation))
         for name in HISTOGRAMS
     )
-    return head + ports + padding + histograms
+    return head + histograms + _wanted_ports(settings)
 
 
 def _keep(prefix: int, words: int) -> tuple[int, ...]:
@@ -101,13 +99,21 @@ def _keep(prefix: int, words: int) -> tuple[int, ...]:
     return struct.unpack("<4I", bits.to_bytes(4 * words, "big").ljust(16, b"\0"))
 
 
-def _ranges(ports: tuple[tuple[int, int], ...]) -> bytes:
-    flat = [port for pair in ports for port in pair]
-    return _RANGES.pack(*flat, *[0] * (2 * MAX_PORT_RANGES - len(flat)))
+def _wanted_ports(settings: Settings) -> bytes:
+    """A bit per port: those included (all, if none is named) without those excluded."""
+    wanted = _bits(settings.include_ports or ((0, 65535),)) & ~_bits(settings.exclude_ports)
+    return wanted.to_bytes(PORT_BYTES, "little")
+
+
+def _bits(ranges: tuple[tuple[int, int], ...]) -> int:
+    bits = 0
+    for first, last in ranges:
+        bits |= ((1 << (last - first + 1)) - 1) << first
+    return bits
 
 
 def _encode_bounds(bounds: tuple[int, ...], generation: int) -> bytes:
-    return _BOUNDS.pack(generation, len(bounds), *bounds, *[0] * (MAX_BOUNDS - len(bounds)))
+    return _BOUNDS.pack(generation, len(bounds), *bounds, *[NEVER_NS] * (MAX_BOUNDS - len(bounds)))
 
 
 def rows_made_in_advance() -> list[bytes]:

@@ -73,7 +73,7 @@ def test_settings_are_encoded_where_the_programs_read_them() -> None:
         masks={"reset": 9},
         bounds={"connect_duration": (7, 8), "connection_duration": (9,)},
         include_ports=((1, 2), (3, 4)),
-        exclude_ports=((5, 6),),
+        exclude_ports=((1, 1), (3, 3)),
         v4_prefix=9,
         v6_prefix=33,
         max_flows=77,
@@ -89,13 +89,11 @@ def test_settings_are_encoded_where_the_programs_read_them() -> None:
 
     assert number(at["enabled"], 8) == 1 << 1 | 1 << 9
     assert (number(at["generation"], 4), number(at["max_flows"], 4)) == (5, 77)
-    assert number(at["flags"], 4) == 4 | layout.FLAG_OWNER_PID
-    assert (number(at["include_count"], 1), number(at["exclude_count"], 1)) == (2, 1)
+    assert number(at["flags"], 4) == 4 | layout.FLAG_OWNER_PID | layout.FLAG_PORTS
+    assert number(at["ports"], 8) == 0b10100  # 1 to 4 without 1 and 3
     assert raw[at["masks"] + metrics.BY_NAME["reset"].number] == 9
     assert raw[at["keep_v4"] :][:4] == b"\xff\x80\0\0"
     assert raw[at["keep_v6"] :][:16] == b"\xff\xff\xff\xff\x80" + bytes(11)
-    assert struct.unpack_from("<4H", raw, at["include"]) == (1, 2, 3, 4)
-    assert struct.unpack_from("<2H", raw, at["exclude"]) == (5, 6)
     first, second = at["bounds"], at["bounds"] + bounds_size
     assert (number(first + in_bounds["generation"], 4), number(first + in_bounds["count"], 4)) == (3, 2)
     assert struct.unpack_from("<2Q", raw, first + in_bounds["upper_ns"]) == (7, 8)
@@ -112,7 +110,8 @@ NUMBERS: Mapping[str, int] = {
     "LOSSES": len(layout.LOSSES),
     "DETAIL_OTHER": metrics.DETAIL_OTHER,
     "MAX_BOUNDS": layout.MAX_BOUNDS,
-    "MAX_PORT_RANGES": layout.MAX_PORT_RANGES,
+    "FLAG_PORTS": layout.FLAG_PORTS,
+    "NEVER_NS": layout.NEVER_NS,
     "FLAG_OWNER_PID": layout.FLAG_OWNER_PID,
     "FLAG_ADOPT_CONNECTIONS": layout.FLAG_ADOPT_CONNECTIONS,
     "FLAG_REBASE": layout.FLAG_REBASE,
