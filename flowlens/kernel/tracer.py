@@ -23,7 +23,7 @@ class Tracer:
 
     def __init__(self, loaded: core.Loaded, settings: layout.Settings) -> None:
         maps.require(dict(loaded.maps), _MAPS)
-        self.engine = loaded.engine
+        self.engine, self.way = loaded.engine, loaded.way
         self.reset_reasons = loaded.reset_reasons
         self._loaded, self._maps = loaded, dict(loaded.maps)
         self._links: dict[str, int] = {}
