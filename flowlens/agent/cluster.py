@@ -24,13 +24,7 @@ from flowlens.kube import errors as kube_errors
 logger = logging.getLogger(__name__)
 
 
-def wanted(chosen: options.Options) -> bool:
-    """Is there a cluster to ask? `auto`: inside a pod, or where a kubeconfig is named."""
-    in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-    return chosen.kube == "on" or (chosen.kube == "auto" and (in_pod or chosen.kubeconfig is not None))
-
-
-def api_access(chosen: options.Options) -> access.Access:
+def _api_access(chosen: options.Options) -> access.Access:
     """Raises StartError when neither a service account nor a kubeconfig can be used."""
     try:
         return kubeconfig.load(chosen.kubeconfig) if chosen.kubeconfig else access.in_cluster()
@@ -38,7 +32,7 @@ def api_access(chosen: options.Options) -> access.Access:
         raise errors.StartError(f"{error} (use --kube off on a host without Kubernetes)") from error
 
 
-def pods_of(chosen: options.Options, api: access.Access, node: str) -> pod_source.PodSource:
+def _pods_of(chosen: options.Options, api: access.Access, node: str) -> pod_source.PodSource:
     """The source of pod names, not started yet."""
     return pod_source.PodSource(
         api,
@@ -49,6 +43,41 @@ def pods_of(chosen: options.Options, api: access.Access, node: str) -> pod_sourc
             kubelet_ca=chosen.kubelet_ca,
             kubelet_verify=chosen.kubelet_verify,
         ),
+    )
+
+
+class Cluster:
+    """The threads that speak to Kubernetes."""
+
+    def __init__(self, pods: pod_source.PodSource, wishes: Watched) -> None:
+        self.pods, self.wishes = pods, wishes
+
+    def start(self) -> None:
+        """Begins to ask and to watch."""
+        self.pods.start()
+        self.wishes.start()
+
+    def stop(self) -> None:
+        """Ends all threads within a second."""
+        self.wishes.stop()
+        self.pods.stop()
+
+    def status(self) -> dict[str, Any]:
+        """How they are doing, for /status."""
+        return {"pods": asdict(self.pods.state), "watches": self.wishes.status()}
+
+
+def connect(
+    chosen: options.Options,
+    node: str,
+    base: intent.Intent,
+    first: config.NodeConfig,
+    wake: Callable[[], None],
+) -> Cluster:
+    """Everything for a node in a cluster, not started yet. Raises StartError without access."""
+    api = _api_access(chosen)
+    return Cluster(
+        _pods_of(chosen, api, node), Watched(api, node, base, wake, chosen.state_dir, fallback=first)
     )
 
 
@@ -80,13 +109,16 @@ class Watched:
         base: intent.Intent,
         wake: Callable[[], None],
         state_dir: Path | None,
+        *,
+        fallback: config.NodeConfig,
     ) -> None:
+        """`fallback`: what `base` wished last, and holds now."""
         self._node, self._base, self._wake = node, base, wake
         self._kept = state_dir / "flowlensconfig.json" if state_dir else None
         self._objects: watcher.Snapshot[objects.SpecifiedObject] | None = None
         self._nodes: watcher.Snapshot[objects.Object] | None = None
         self._seen: tuple[object, object] = (None, None)
-        self._fallback: config.NodeConfig | None = None
+        self._fallback = fallback
         self._current: tuple[str, int] | None = None
         self._said: Mapping[str, str] = {}
         self._asked_disk = False
@@ -182,7 +214,7 @@ class Watched:
             return None
         self._current = identity
         if candidate is None:
-            return intent.Wish(self._fallback) if self._fallback else None
+            return intent.Wish(self._fallback)
         self._keep(candidate, raw)
         return intent.Wish(
             config.resolve(

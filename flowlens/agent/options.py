@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,3 +31,9 @@ class Options:
     kubelet_verify: bool = True
     cgroup_root: str = ""
     state_dir: Path | None = None
+
+    @property
+    def in_cluster(self) -> bool:
+        """Is there a cluster to ask? `auto`: inside a pod, or where a kubeconfig is named."""
+        in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        return self.kube == "on" or (self.kube == "auto" and (in_pod or self.kubeconfig is not None))

@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from flowlens import agent, config, server
+from flowlens import agent
 from flowlens.cli import arguments, failure, logs, machine
-from flowlens.kernel import errors
-from flowlens.kube import pod_source
 
 ABOUT = (
     "Counts TCP connections, failures, retransmissions and resets in the kernel, per container and\n"
@@ -29,7 +27,7 @@ EXAMPLES = (
     ("FLOWLENS_LISTEN=0.0.0.0:2112 flowlens agent --host-proc /host/proc", "as in a container"),
 )
 KUBE = ("auto", "on", "off")
-IDENTITY_SOURCES = tuple(source.value for source in pod_source.Source)
+IDENTITY_SOURCES = ("auto", "kubelet", "apiserver")
 KUBELET_TLS = ("verify", "insecure")
 
 
@@ -42,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     logs.configure(options.log_format, options.log_level)
     try:
         return agent.run(_options(options), announce=_announcer(options.log_format))
-    except (agent.StartError, config.ConfigError, server.ServerError, errors.KernelError, OSError) as error:
+    except (agent.StartError, OSError) as error:
         logging.getLogger(__name__).debug("agent did not start", exc_info=True)
         raise failure.CommandFailedError(f"flowlens agent: {error}") from error
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowlens import agent, cli, config, server
-from flowlens.kernel import errors
+from flowlens import agent, cli
 
 
 @pytest.fixture(autouse=True)
@@ -118,10 +117,7 @@ def test_with_json_the_announcement_is_a_line_of_the_log(
     "error",
     [
         agent.StartError("the port is taken: use --listen"),
-        server.ServerError("the port is taken: use --listen"),
-        errors.Unavailable("the port is taken: use --listen"),
-        errors.SystemCallFailed(1, "the port is taken: use --listen"),
-        config.ConfigError("the port is taken", [config.Problem("", "use --listen")]),
+        OSError("the port is taken: use --listen"),
     ],
     ids=lambda error: type(error).__name__,
 )
