@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import flowlens
 from flowlens import exposition, metrics
 from flowlens.agent import observer
 
-VERSION = importlib.metadata.version("flow-lens")
+VERSION = flowlens.__version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from flowlens.agent import intent, translation
 from flowlens.agent.errors import StartError
 from flowlens.agent.options import Options
 from flowlens.host import cgroupfs
-from flowlens.kernel import engines, tracer
+from flowlens.kernel import engines, memory, tracer
 from flowlens.kernel.errors import KernelError
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Begun:
 
 def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     """Runs an agent until SIGINT or SIGTERM; returns the exit status. Raises StartError."""
+    memory.use_one_arena()
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
@@ -85,6 +86,7 @@ def _serve(begun: Begun, ending: threading.Event, announce: Callable[[str], None
         agent.start()
         for line in agent.describe():
             announce(line)
+        memory.give_back()
         logger.info("agent started: node=%s pid=%d", begun.name, os.getpid())
         ending.wait()
         logger.info("agent ends: node=%s", begun.name)

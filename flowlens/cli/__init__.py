@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
+import flowlens
 from flowlens.cli import arguments, failure
 
 ABOUT = "TCP metrics of every container and service on this host, counted in the kernel by eBPF."
 COMMANDS = (
     arguments.Command("agent", "run the agent and serve /metrics", "flowlens.cli.agent:main"),
+    arguments.Command(
+        "controller", "write the status of FlowLensConfigs, one per cluster", "flowlens.cli.controller:main"
+    ),
     arguments.Command(
         "check", "say what this machine can run, and what to do where it cannot", "flowlens.cli.check:main"
     ),
@@ -35,11 +38,8 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def version() -> str:
-    """Of the installed package; a source tree that was never installed has none."""
-    try:
-        return metadata.version("flow-lens")
-    except metadata.PackageNotFoundError:
-        return "0+source"
+    """Of this source."""
+    return flowlens.__version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:

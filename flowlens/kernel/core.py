@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from flowlens.kernel import btf, errors, libbpf, probes
@@ -43,7 +42,7 @@ class Loaded:
 
 def object_path() -> Path:
     """The compiled object. Raises errors.Unavailable when it was not built."""
-    path = Path(str(resources.files("flowlens") / "flowlens.bpf.o"))
+    path = Path(__file__).parents[1] / "flowlens.bpf.o"
     if not path.exists():
         raise errors.Unavailable(f"{path} is missing: build it with `make bpf` (needs clang 14 or newer)")
     return path

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 
 from flowlens.kernel import core, errors
-from flowlens.kernel.bcc import engine as bcc
 from flowlens.kernel.core import Loaded
 
-CHOICES = ("auto", core.NAME, bcc.NAME)
+CHOICES = ("auto", core.NAME, "bcc")
 _log = logging.getLogger(__name__)
 
 
@@ -17,8 +16,8 @@ def load(engine: str = "auto", way: str | None = None) -> Loaded:
     match engine:
         case core.NAME:
             return core.load()
-        case bcc.NAME:
-            return bcc.load(way)
+        case "bcc":
+            return _bcc(way)
         case _:
             return _first_that_runs(way)
 
@@ -31,6 +30,12 @@ def _first_that_runs(way: str | None) -> Loaded:
         _log.info("engine core does not run here, trying bcc reason=%r", str(error))
         not_core = error
     try:
-        return bcc.load(way)
+        return _bcc(way)
     except errors.KernelError as error:
         raise errors.Unavailable(f"no engine runs here. core: {not_core}. bcc: {error}") from error
+
+
+def _bcc(way: str | None) -> Loaded:
+    from flowlens.kernel.bcc import engine  # noqa: PLC0415 - 2 MiB that a host with BTF never needs
+
+    return engine.load(way)

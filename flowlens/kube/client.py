@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import urllib3
 from urllib3 import exceptions as urllib3_errors
 
+import flowlens
 from flowlens.kube import access, connection, errors, objects
 
 CONNECT_SECONDS = 5.0
@@ -33,7 +33,7 @@ class Client:
         self.server = server
         self._interrupter = connection.Interrupter()
         self._pool: urllib3.HTTPConnectionPool | None = None
-        self._agent = f"flow-lens/{_version()}"
+        self._agent = f"flow-lens/{flowlens.__version__}"
 
     def close(self) -> None:
         """Ends the request in flight (its thread gets Stopped) and refuses later ones. Any thread."""
@@ -209,10 +209,3 @@ def _in_words(problem: BaseException) -> str:
             return "no answer in time; the connection may be half open"
         case _:
             return f"connection broken ({problem})"
-
-
-def _version() -> str:
-    try:
-        return metadata.version("flow-lens")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -13,8 +13,6 @@ KubeError
     Stopped                 the client was closed by its owner while it was at work
 """
 
-# ruff: noqa: N818 - read as errors.Gone, errors.Forbidden: what happened, without a suffix
-
 from __future__ import annotations
 
 

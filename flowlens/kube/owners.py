@@ -39,7 +39,7 @@ class Workload(NamedTuple):
     kind: str
 
 
-def workload(  # noqa: PLR0913, PLR0917 - the five facts of a pod that decide
+def workload(  # noqa: PLR0917 - the five facts of a pod that decide
     pod: str,
     node: str,
     owners: Sequence[Owner],
