@@ -83,7 +83,8 @@ def _owners(count: int) -> None:
             agent.scrape()
         spent = (agent.cpu_seconds() - cpu) / 10
         print(
-            f"RSS with {count:,} owners        {agent.rss_mib():>7.1f} MiB, {samples:,} samples, {spent * 1e3:.0f} ms CPU a scrape"
+            f"RSS with {count:,} owners        {agent.rss_mib():>7.1f} MiB, {samples:,} samples, "
+            f"{spent * 1e3:.0f} ms CPU a scrape"
         )
     process.close()
 

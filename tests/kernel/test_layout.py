@@ -15,7 +15,6 @@ import pytest
 from flowlens import metrics
 from flowlens.kernel import core, layout
 
-
 BPF = Path(__file__).parents[2] / "bpf"
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flowlens import metrics
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,8 +27,6 @@ def test_generated_page_is_what_its_script_writes(script: str, tmp_path: Path) -
 
 
 def test_readme_names_every_metric() -> None:
-    from flowlens import metrics
-
     text = (ROOT / "README.md").read_text()
     missing = [metric.name for metric in metrics.CATALOGUE if metric.exposed not in text]
     assert not missing
