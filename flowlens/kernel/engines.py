@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 
-from flowlens.kernel import core, errors
+from flowlens.kernel import core, errors, probes
 from flowlens.kernel.core import Loaded
 
 CHOICES = ("auto", core.NAME, "bcc")
@@ -25,7 +26,7 @@ def load(engine: str = "auto", way: str | None = None) -> Loaded:
 def _first_that_runs(way: str | None) -> Loaded:
     core.require_privileges()  # no engine can do without: say that, and not what else is missing
     try:
-        return core.load()
+        return _worth_having(core.load())
     except (errors.Unavailable, errors.LoadFailed) as error:
         _log.info("engine core does not run here, trying bcc reason=%r", str(error))
         not_core = error
@@ -33,6 +34,16 @@ def _first_that_runs(way: str | None) -> Loaded:
         return _bcc(way)
     except errors.KernelError as error:
         raise errors.Unavailable(f"no engine runs here. core: {not_core}. bcc: {error}") from error
+
+
+def _worth_having(loaded: Loaded) -> Loaded:
+    """`loaded`, unless this kernel refused all the programs that count; then errors.LoadFailed, nothing left open."""
+    if any(probes.BY_HOOK[hook].core for hook in loaded.programs):
+        return loaded
+    for fd in (*loaded.maps.values(), *loaded.programs.values()):
+        os.close(fd)
+    reasons = (reason for hook, reason in loaded.failures.items() if probes.BY_HOOK[hook].core)
+    raise errors.LoadFailed(f"no program that counts could be loaded: {next(reasons, '')}")
 
 
 def _bcc(way: str | None) -> Loaded:
