@@ -238,6 +238,7 @@ static __always_inline int count(struct fl_settings *set, const struct fl_owner 
 
 static __always_inline u32 is_below(const struct fl_bounds *bounds, u32 i, u64 ns)
 {
+	asm volatile("" : "+r"(i)); /* or the compiler, which knows better, drops the mask; the verifier of 5.10 needs it */
 	return (bounds->upper_ns[i & (MAX_BOUNDS - 1)] - ns) >> 63;
 }
 
