@@ -50,9 +50,3 @@ def _bcc(way: str | None) -> Loaded:
     from flowlens.kernel.bcc import engine  # noqa: PLC0415 - 2 MiB that a host with BTF never needs
 
     return engine.load(way)
-
-
-def _bcc(way: str | None) -> Loaded:
-    from flowlens.kernel.bcc import engine  # noqa: PLC0415 - 2 MiB that a host with BTF never needs
-
-    return engine.load(way)
