@@ -73,15 +73,25 @@ def running(config: str = "", *arguments: str, folder: Path | None = None) -> It
         process.wait(10)
 
 
-def program_runs() -> dict[str, tuple[int, int]]:
-    """Runs and ns of every loaded program of ours so far; needs kernel.bpf_stats_enabled."""
+def program_runs(pid: int) -> dict[str, tuple[int, int]]:
+    """Runs and ns of every program of this agent so far; needs kernel.bpf_stats_enabled."""
     output = subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=True, timeout=60).stdout
-    found: dict[str, tuple[int, int]] = {}
-    for program in json.loads(output):
-        name = program.get("name", "")
-        if name.startswith(("hook_", "files_", "sweep_")):
-            runs, ns = found.get(name, (0, 0))
-            found[name] = runs + program.get("run_cnt", 0), ns + program.get("run_time_ns", 0)
+    ours = _program_ids(pid)
+    return {
+        program["name"]: (program.get("run_cnt", 0), program.get("run_time_ns", 0))
+        for program in json.loads(output)
+        if program["id"] in ours
+    }
+
+
+def _program_ids(pid: int) -> set[int]:
+    """Ids of the programs that a process has descriptors of."""
+    found = set()
+    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "prog_id":
+                found.add(int(value))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from benchmarks import agent_process
 from tests.kernel import namespace, traffic
 
-ROUNDS = 5
+ROUNDS = 7
 
 
 def connections(count: int) -> float:
@@ -98,18 +98,18 @@ def run() -> None:
 
 def _program_time(process: namespace.Process) -> None:
     print(f"\n{'program':<28} {'runs':>9} {'ns/run':>7}   per 10,000 connections (both ends on this machine)")
-    with agent_process.program_statistics(), agent_process.running():
-        before = agent_process.program_runs()
+    with agent_process.program_statistics(), agent_process.running() as agent:
+        before = agent_process.program_runs(agent.pid)
         process.run(connections, 10_000, timeout=120)
-        after = agent_process.program_runs()
+        after = agent_process.program_runs(agent.pid)
         total = _print_programs(before, after)
         print(f"{'sum':<28} {'':>9} {total / 1e6:>7.1f} ms")
-        before = agent_process.program_runs()
+        before = agent_process.program_runs(agent.pid)
         process.run(bulk, 400)
-        _print_runs("400 MB of bulk data", before, agent_process.program_runs())
-        before = agent_process.program_runs()
+        _print_runs("400 MB of bulk data", before, agent_process.program_runs(agent.pid))
+        before = agent_process.program_runs(agent.pid)
         process.run(requests, 15000)
-        _print_runs("15,000 round trips", before, agent_process.program_runs())
+        _print_runs("15,000 round trips", before, agent_process.program_runs(agent.pid))
 
 
 Runs = dict[str, tuple[int, int]]

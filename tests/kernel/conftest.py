@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import pytest
 
 from flowlens import metrics
 from flowlens.kernel import engines, layout, tracer
+from flowlens.kernel.core import Loaded
 from tests.kernel import namespace
 from tests.kernel.counts import Counts
 
@@ -21,10 +23,35 @@ BOUNDS = {
 EVERYTHING = layout.Settings(enabled=ALL, bounds=BOUNDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine and the way it takes; `storage`: whether sockets have storage that iterators can reach."""
+
+    name: str
+    way: str | None = None
+    storage: bool = True
+
+    def load(self) -> Loaded:
+        return engines.load(self.name, self.way)
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.way}" if self.way else self.name
+
+
+ENGINES = (Engine("core"), Engine("bcc", "typed"), Engine("bcc", "raw", storage=False))
+
+
+@pytest.fixture(scope="session", params=ENGINES, ids=str)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Every counter is exact under each engine."""
+    chosen: Engine = request.param
+    return chosen
+
+
 @pytest.fixture(scope="session")
-def loaded_tracer() -> Iterator[tracer.Tracer]:
-    """One tracer for all tests: each looks at namespaces of its own only."""
-    running = tracer.Tracer(engines.load("core"), EVERYTHING)
+def loaded_tracer(engine: Engine) -> Iterator[tracer.Tracer]:
+    """One tracer for all tests of an engine: each looks at namespaces of its own only."""
+    running = tracer.Tracer(engine.load(), EVERYTHING)
     running.start()
     yield running
     running.close()

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from flowlens.kernel import engines, errors, layout, maps, tracer
+from flowlens.kernel import errors, layout, maps, tracer
 from flowlens.metrics import BY_NAME, Role
 from tests.kernel import conftest, traffic
+from tests.kernel.conftest import Engine
 from tests.kernel.counts import Counts, until
 from tests.kernel.namespace import Process
 
@@ -148,29 +149,41 @@ def test_retransmissions_while_the_metric_was_off_are_not_counted_later(
     assert 1 <= counts.total(client, "retransmit_segments") <= client.snmp()["RetransSegs"] - 2
 
 
-def test_connections_older_than_the_tracer_are_adopted_with_pid_and_role(ns: Process) -> None:
+def test_connections_older_than_the_tracer_are_adopted_with_pid_and_role(engine: Engine, ns: Process) -> None:
     port = ns.run(traffic.listen, "127.0.0.1")
     ns.run(traffic.hold, "127.0.0.1", port, 40)
     masks = {"connections": layout.FIELDS["pid"]}
     late = tracer.Tracer(
-        engines.load("core"), layout.Settings(enabled=conftest.ALL, bounds=conftest.BOUNDS, masks=masks)
+        engine.load(), layout.Settings(enabled=conftest.ALL, bounds=conftest.BOUNDS, masks=masks)
     )
     try:
         late.start()
         counts = Counts(late)
         counts._before = {}
-        assert counts.total(ns, "connections", role=Role.CLIENT) == 40
         # Accepted connections that no process has taken from the queue yet belong to nobody's file table.
+        expected = 40 if engine.storage else 0
+        assert counts.total(ns, "connections", role=Role.CLIENT) == expected
         assert counts.total(ns, "connections", role=Role.SERVER) == 0
         live = [layout.FLOW.unpack(key) for key, _, _ in late.read().live.rows(layout.FLOW.size)]
-        assert {fields[2] for fields in live if fields[1] == ns.netns} == {ns.pid}
+        pids = {fields[2] for fields in live if fields[1] == ns.netns}
+        assert pids == ({ns.pid} if engine.storage else set())
+        _says_why(late, "task_file", engine)
         ns.run(traffic.release)
         until(lambda: counts.total(ns, "connections") == 0, "gauge back at 0")
     finally:
         late.close()
 
 
-def test_open_connections_by_flow_are_listed_from_the_sockets(counts: Counts, ns: Process) -> None:
+def _says_why(running: tracer.Tracer, hook: str, engine: Engine) -> None:
+    """What an engine cannot do is absent with a reason, not zero in silence."""
+    state = next(probe for probe in running.probe_states() if probe.hook == hook)
+    assert state.up == engine.storage
+    assert bool(state.reason) == (not engine.storage)
+
+
+def test_open_connections_by_flow_are_listed_from_the_sockets(
+    engine: Engine, counts: Counts, ns: Process
+) -> None:
     port = ns.run(traffic.listen, "127.0.0.1")
     ns.run(traffic.hold, "127.0.0.1", port, 7)
     counts.apply(
@@ -185,14 +198,18 @@ def test_open_connections_by_flow_are_listed_from_the_sockets(counts: Counts, ns
         for key, _, _ in counts.tracer.read().live.rows(layout.FLOW.size)
         if layout.FLOW.unpack(key)[1] == ns.netns and layout.FLOW.unpack(key)[5] == Role.CLIENT
     ]
+    _says_why(counts.tracer, "sk_storage", engine)
+    if not engine.storage:
+        assert counts.total(ns, "connections", role=Role.CLIENT) == 7  # the owner's row: shown as `other`
+        return
     assert len(clients) == 7
     assert {(fields[9], fields[10]) for fields in clients} == {(0, port)}
     number = BY_NAME["connections"].number
     assert {fields[6] for fields in clients} == {number}
 
 
-def test_two_tracers_count_independently(counts: Counts, ns: Process) -> None:
-    second = tracer.Tracer(engines.load("core"), conftest.EVERYTHING)
+def test_two_tracers_count_independently(engine: Engine, counts: Counts, ns: Process) -> None:
+    second = tracer.Tracer(engine.load(), conftest.EVERYTHING)
     try:
         second.start()
         other = Counts(second)
@@ -202,12 +219,12 @@ def test_two_tracers_count_independently(counts: Counts, ns: Process) -> None:
         second.close()
 
 
-def test_nothing_is_left_in_the_kernel_after_close(loaded_tracer: tracer.Tracer) -> None:
+def test_nothing_is_left_in_the_kernel_after_close(engine: Engine) -> None:
     before = _ids_held("prog_id")
-    running = tracer.Tracer(engines.load("core"), conftest.EVERYTHING)
+    running = tracer.Tracer(engine.load(), conftest.EVERYTHING)
     running.start()
     ours = _ids_held("prog_id") - before
-    assert len(ours) == len(loaded_tracer.probe_states())
+    assert len(ours) >= len([probe for probe in running.probe_states() if probe.up])
     running.close()
     until(lambda: not (ours & {program["id"] for program in _bpftool("prog")}), "programs gone")
 
