@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def _starts() -> None:
             started.append(agent.started)
             served.append(agent.served)
         began = time.perf_counter()
-        subprocess.run([agent_process.sys.executable, "-c", "import flowlens.agent"], check=True)
+        subprocess.run([sys.executable, "-c", "import flowlens.agent"], check=True)
         bare.append(time.perf_counter() - began)
     print(
         f"process start to attached    {min(started) * 1e3:>7.0f} ms (best of 5; of these {min(bare) * 1e3:.0f} ms imports)"

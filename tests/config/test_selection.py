@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -119,7 +120,12 @@ def test_adding_a_condition_never_selects_more(selector, labels) -> None:  # typ
 
 @given(requirements, labels_of_nodes)
 def test_an_operator_and_its_opposite_never_agree(requirement, labels) -> None:  # type: ignore[no-untyped-def]
-    opposite = {"In": "NotIn", "NotIn": "In", "Exists": "DoesNotExist", "DoesNotExist": "Exists"}
+    opposite: dict[str, Any] = {
+        "In": "NotIn",
+        "NotIn": "In",
+        "Exists": "DoesNotExist",
+        "DoesNotExist": "Exists",
+    }
     if requirement.operator in opposite:
         other = config.Requirement(
             key=requirement.key, operator=opposite[requirement.operator], values=requirement.values

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -246,6 +247,26 @@ def test_auto_takes_bcc_where_core_does_not_run(
     loaded = engines.load("auto")
     assert (loaded.engine, loaded.way) == ("bcc", "typed")
     assert "core does not run here" in caplog.text
+    _close(loaded)
+
+
+def test_auto_takes_bcc_where_the_kernel_refuses_the_programs_that_count(
+    monkeypatch: pytest.MonkeyPatch, store: cache.Cache
+) -> None:
+    """5.10 does so: of core's programs it takes the one for new cgroups."""
+    found = core.load()
+    refused = {
+        hook: "unknown func bpf_sk_storage_get#107" for hook in found.programs if hook != "cgroup_mkdir"
+    }
+    for hook in refused:
+        os.close(found.programs[hook])
+    left = {"cgroup_mkdir": found.programs["cgroup_mkdir"]}
+    monkeypatch.setattr(core, "load", lambda: dataclasses.replace(found, programs=left, failures=refused))
+    monkeypatch.setattr(cache, "Cache", lambda: store)
+    loaded = engines.load("auto")
+    assert (loaded.engine, loaded.way) == ("bcc", "typed")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(left["cgroup_mkdir"])
     _close(loaded)
 
 

@@ -7,6 +7,8 @@ the old one are drained. The model is one number per metric.
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -65,7 +67,7 @@ class Kernel(RuleBasedStateMachine):
             f" limits: {{maxSeries: {node_wide}, maxFlows: {max_flows}}}}}"
         )
 
-    def add(self, key: kr.Key, **fields: object) -> None:
+    def add(self, key: kr.Key, **fields: Any) -> None:
         wanted = {name: value for name, value in fields.items() if name in self.labels[key.metric]}
         if wanted:
             at = {"dst_ip": "dst"}
@@ -123,7 +125,7 @@ class Kernel(RuleBasedStateMachine):
         is_drained_first=st.booleans(),
     )
     def relabel(self, metric: str, labels: tuple[str, ...], is_drained_first: bool) -> None:
-        self.labels[metric] = labels
+        self.labels[metric] = labels  # type: ignore[assignment]
         self.reconfigure(is_drained_first)
 
     @rule(limits=st.tuples(st.integers(1, 6), st.integers(1, 20), st.integers(1, 60)))
