@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from flowlens import config, identity, series
 from flowlens.agent import translation
-from flowlens.kernel import layout, tracer
+from flowlens.kernel import layout, memory, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class Observer:
                 self._last_expiry = now
                 self._expire(now)
             self.identity.retire(self.ledger.owners())
+        memory.trim()
 
     def close(self) -> None:
         """Detaches everything from the kernel."""

