@@ -30,7 +30,7 @@ FROM libraries AS package
 COPY pyproject.toml README.md LICENSE ./
 COPY LICENSES LICENSES
 COPY flowlens flowlens
-COPY bpf flowlens/bpf_sources
+COPY bpf bpf
 COPY --from=object /src/flowlens/flowlens.bpf.o flowlens/
 RUN python3 -m pip install --no-deps --no-build-isolation . \
  && python3 -m pip uninstall -y editables hatchling packaging pathspec pluggy tomlkit trove-classifiers

@@ -233,8 +233,8 @@ static __always_inline int ended(struct fl_settings *set, struct sock *sk, struc
 	if (!wanted(set, s->owner.role, ends.local_port, ends.remote_port))
 		return 0;
 	if (since)
-		observe(set, &s->owner, METRIC_CONNECTION_DURATION, HISTOGRAM_CONNECTION_DURATION,
-			bpf_ktime_get_ns() - since, &ends);
+		observe(set, &s->owner, METRIC_CONNECTION_DURATION, HISTOGRAM_CONNECTION_DURATION, bpf_ktime_get_ns() - since,
+			&ends);
 	count_uncounted_segments(set, tp, s, &ends);
 	return 0;
 }
@@ -245,7 +245,7 @@ HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 	struct fl_socket *s;
 	struct tcp_sock *tp;
 
-	if (new != TCP_SYN_SENT && new != TCP_ESTABLISHED && new != TCP_CLOSE && new != TCP_LISTEN)
+	if (new != TCP_SYN_SENT &&new != TCP_ESTABLISHED &&new != TCP_CLOSE &&new != TCP_LISTEN)
 		return 0;
 	if (old == TCP_LISTEN) /* a listener that closes is no connection */
 		return 0;
@@ -257,7 +257,7 @@ HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 		return begin_connect(set, sk, tp);
 	if (new == TCP_LISTEN)
 		return begin_listen(set, sk);
-	if (new == TCP_CLOSE && old == TCP_SYN_SENT)
+	if (new == TCP_CLOSE &&old == TCP_SYN_SENT)
 		return connect_failed(set, sk, tp, SOCKET_GET(sockets, sk));
 	/* Made even for a socket that closes unknown to us, or the iterator could adopt it a moment later. */
 	s = old == TCP_SYN_RECV ? SOCKET_ACCEPTED(sockets, sk) : SOCKET_NEW(sockets, sk);

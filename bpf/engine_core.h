@@ -36,13 +36,26 @@ typedef __u64 u64;
 #define ENUM_EXISTS(e, v) bpf_core_enum_value_exists(enum e, v)
 /* TCP(sk): the socket as a struct tcp_sock, or NULL. */
 #define TCP(sk) ((struct tcp_sock *)bpf_skc_to_tcp_sock((struct sock *)(sk)))
-/* CGROUP_ID(sk): id of the cgroup v2 directory that a full socket belongs to. */
-#define CGROUP_ID(sk)                                                    \
-	({                                                               \
-		struct cgroup *cgroup_ = FIELD(sk, sk_cgrp_data.cgroup); \
-		struct kernfs_node *kn_ = FIELD(cgroup_, kn);            \
-		FIELD(kn_, id);                                          \
-	})
+/* CGROUP_ID(sk): id of the cgroup v2 directory that a full socket belongs to. Before 5.15 the pointer shares its word with a class
+ * id of net_cls, which two low bits tell, and NULL means the root (kernel commit 8520e224f547). */
+static __always_inline u64 cgroup_id(struct sock *sk)
+{
+	struct cgroup *cgroup;
+	struct kernfs_node *kn;
+	u64 bits = 0;
+
+	if (EXISTS(sock_cgroup_data, cgroup)) {
+		cgroup = FIELD(sk, sk_cgrp_data.cgroup);
+		kn = FIELD(cgroup, kn);
+		return FIELD(kn, id);
+	}
+	bpf_probe_read_kernel(&bits, sizeof(bits), &sk->sk_cgrp_data);
+	if (!bits || bits & 3)
+		return 1; /* inode of the root directory */
+	kn = PEEK((struct cgroup *)bits, kn);
+	return PEEK(kn, id);
+}
+#define CGROUP_ID(sk) cgroup_id(sk)
 /* MAP(m): the map as the ordinary bpf_map_*_elem() helpers want it. */
 #define MAP(m) ((void *)&(m))
 #define HASH_MAP(m, K, V, n)                          \

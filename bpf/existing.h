@@ -82,7 +82,8 @@ FILES(adopt)
 	state = FIELD(sk, __sk_common.skc_state);
 	if (state == TCP_LISTEN)
 		adopt_listening(set, sk, tp, FIELD(task, tgid));
-	else if (tp && set->flags & FLAG_ADOPT_CONNECTIONS && state != TCP_CLOSE && state != TCP_SYN_SENT && state != TCP_SYN_RECV)
+	else if (tp && set->flags & FLAG_ADOPT_CONNECTIONS && state != TCP_CLOSE && state != TCP_SYN_SENT &&
+		 state != TCP_SYN_RECV)
 		adopt_connection(set, sk, tp, FIELD(task, tgid));
 	return 0;
 }

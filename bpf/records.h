@@ -25,7 +25,7 @@ enum fl_metric {
 /* Whose number it is. `pid` stays 0 unless a label asks for it, or nothing else tells containers apart (cgroup v1 only). */
 struct fl_owner {
 	u64 cgroup; /* id of the cgroup v2 directory (its inode); 0: no socket */
-	u32 netns; /* inode of the network namespace */
+	u32 netns;  /* inode of the network namespace */
 	u32 pid;
 	u8 family; /* 4 or 6; v4-mapped is 4 */
 	u8 role;
@@ -75,10 +75,10 @@ struct fl_bounds {
 };
 
 enum fl_flag {
-	FLAG_OWNER_PID = 1, /* no cgroup v2 here: the pid is part of the owner */
+	FLAG_OWNER_PID = 1,	    /* no cgroup v2 here: the pid is part of the owner */
 	FLAG_ADOPT_CONNECTIONS = 2, /* the file iterator takes connections too, not only listeners */
-	FLAG_REBASE = 4, /* it also forgets retransmissions that nobody counted while the metric was off */
-	FLAG_PORTS = 8, /* `ports` filters */
+	FLAG_REBASE = 4,	    /* it also forgets retransmissions that nobody counted while the metric was off */
+	FLAG_PORTS = 8,		    /* `ports` filters */
 };
 
 /* One of two copies in map `settings`; map `active` says which one holds. Never changed while it is active. */
@@ -89,7 +89,7 @@ struct fl_settings {
 	u32 max_flows;
 	u32 pad;
 	u32 keep_v4[4], keep_v6[4]; /* the bits of addresses that are kept, network order */
-	u8 masks[METRICS]; /* enum fl_field bits that the metric's labels need; 0: no row per flow */
+	u8 masks[METRICS];	    /* enum fl_field bits that the metric's labels need; 0: no row per flow */
 	struct fl_bounds bounds[HISTOGRAMS];
 	u64 ports[PORT_WORDS]; /* a bit per port that is wanted: no loop over ranges for the verifier to walk */
 };
@@ -117,11 +117,11 @@ struct fl_cgroup {
 /* One per socket, charged to the socket's owner: keep it under 100 bytes. An accepted socket starts with its listener's. */
 struct fl_socket {
 	struct fl_owner owner;
-	u64 since_ns; /* SYN_SENT, then ESTABLISHED; 0: it was open before us */
-	u32 pid; /* who connected or listens */
+	u64 since_ns;	   /* SYN_SENT, then ESTABLISHED; 0: it was open before us */
+	u32 pid;	   /* who connected or listens */
 	u32 retransmitted; /* of tp->total_retrans, what has been counted */
 	u8 listener;
-	u8 open; /* enum fl_open */
+	u8 open;	      /* enum fl_open */
 	u8 uncounted_connect; /* counted when its source port is known */
 	u8 closed;
 	u32 error; /* errno that was reported while it connected */

@@ -230,7 +230,13 @@ def _health(name: str, kind: Kind, text: str, *labels: str) -> HealthMetric:
 
 
 BUILD_INFO = _health(
-    "build_info", Kind.GAUGE, "Version, engine and kernel release; always 1.", "version", "engine", "kernel"
+    "build_info",
+    Kind.GAUGE,
+    "Version, engine and the way it takes, kernel release; always 1.",
+    "version",
+    "engine",
+    "way",
+    "kernel",
 )
 PROBE_UP = _health(
     "probe_up", Kind.GAUGE, "1 if the probe is attached, else 0 with the reason.", "probe", "reason"

@@ -6,18 +6,19 @@ may be away at any time: the configuration in force stays, at start the one kept
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from flowlens import config
-from flowlens.agent import errors, intent, options
+from flowlens.agent import errors, intent, kept, options
 from flowlens.kube import access, kubeconfig, objects, pod_source, watcher
 from flowlens.kube import errors as kube_errors
 
@@ -81,26 +82,27 @@ def connect(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The file in state_dir: the object that was applied last."""
+class _Known(NamedTuple):
+    """All that decides; None: not known yet. Snapshots are never changed, so looking at identity is enough."""
 
-    name: str
-    generation: int
-    spec: Any
+    objects: watcher.Snapshot[objects.SpecifiedObject] | None
+    nodes: watcher.Snapshot[objects.Object] | None
+    fallback: config.NodeConfig
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What the snapshots mean: the configuration to follow, and the objects that cannot be understood."""
+class _Judgement(NamedTuple):
+    """What should hold, and which objects cannot be read, in words."""
 
-    chosen: config.Candidate | None
-    raw: bytes = b"{}"
-    invalid: Mapping[str, str] = field(default_factory=dict)
+    node: config.NodeConfig
+    problem: str = ""
 
 
 class Watched:
-    """The intent of a node in a cluster: the FlowLensConfig that wins here, else `base`."""
+    """The intent of a node in a cluster: the FlowLensConfig that wins here, else what `base` wishes.
+
+    What holds follows from the objects as the API server has them, never from the order in which they
+    changed: an agent that starts now comes to the same answer as one that was there all the time.
+    """
 
     def __init__(
         self,
@@ -114,14 +116,13 @@ class Watched:
     ) -> None:
         """`fallback`: what `base` wished last, and holds now."""
         self._node, self._base, self._wake = node, base, wake
-        self._kept = state_dir / "flowlensconfig.json" if state_dir else None
+        self._shelf = kept.Shelf(state_dir)
+        self._last = self._shelf.read()
         self._objects: watcher.Snapshot[objects.SpecifiedObject] | None = None
         self._nodes: watcher.Snapshot[objects.Object] | None = None
-        self._seen: tuple[object, object] = (None, None)
-        self._fallback = fallback
-        self._current: tuple[str, int] | None = None
-        self._said: Mapping[str, str] = {}
-        self._asked_disk = False
+        self._fallback = self._held = fallback
+        self._base_error = self._told = ""
+        self._judged: tuple[_Known, _Judgement] | None = None
         self.configs = watcher.Watcher(
             api, objects.FLOW_LENS_CONFIGS, objects.SpecifiedObject, self._take_configs
         )
@@ -137,6 +138,10 @@ class Watched:
         self.configs.stop()
         self.own_node.stop()
 
+    def status(self) -> dict[str, Any]:
+        """How both watches are doing."""
+        return {"flowlensconfigs": asdict(self.configs.state), "node": asdict(self.own_node.state)}
+
     def _take_configs(self, snapshot: watcher.Snapshot[objects.SpecifiedObject]) -> None:
         self._objects = snapshot
         self._wake()
@@ -148,118 +153,87 @@ class Watched:
     # the worker's side -----------------------------------------------------------------------------
 
     def poll(self) -> intent.Wish | None:
-        """The winner when it changed; a problem with an object once per distinct text."""
+        """What to put in force when that changed; what is wrong, when that changed."""
         base = self._base.poll()
-        if base is not None and base.node is not None:
-            self._fallback = base.node
-            if self._current is None or self._current == ("", 0):
-                self._current = None
-        elif base is not None:
-            return base
-        seen = (self._objects, self._nodes)
-        absent = self.configs.state.absent
-        if self._objects is None and not absent:
-            return self._before_first_list()
-        if self._nodes is None and not absent:
-            return self._follow(None, b"") if self._current is None else None
-        if seen == self._seen and self._current is not None:
+        if base is not None:
+            self._fallback = base.node or self._fallback
+            self._base_error = base.error
+        judgement = self._judge()
+        wrong = "; ".join(text for text in (self._base_error, judgement.problem) if text)
+        if judgement.node != self._held:
+            self._held, self._told = judgement.node, ""
+            if wrong:
+                self._wake()  # a configuration that was applied clears the error: say it again after that
+            return intent.Wish(judgement.node)
+        if wrong == self._told:
             return None
-        self._seen = seen
-        judged = self._judge()
-        problem = self._problem(judged)
-        return problem or self._follow(judged.chosen, judged.raw)
+        self._told = wrong
+        # What holds is put in force anew when all is well again, which clears the error.
+        return intent.Wish(None, wrong) if wrong else intent.Wish(self._held)
 
-    def _before_first_list(self) -> intent.Wish | None:
-        if self._current is not None:
-            return None
-        kept = self._read_kept() if not self._asked_disk else None
-        self._asked_disk = True
-        if kept is None:
-            return self._follow(None, b"")
-        candidate, raw = kept
-        logger.info(
-            "API server not reached yet: following the configuration kept on disk: config=%s", candidate.name
-        )
-        return self._follow(candidate, raw)
+    def _judge(self) -> _Judgement:
+        """What should hold, worked out only when something that it rests on changed."""
+        known = _Known(self._objects, self._nodes, self._fallback)
+        if self._judged is None or any(a is not b for a, b in zip(known, self._judged[0], strict=True)):
+            complete = known.objects is not None and (known.nodes is not None or not known.objects)
+            self._judged = known, self._from_objects(known) if complete else self._from_disk()
+        return self._judged[1]
 
-    def _judge(self) -> _Judged:
-        labels: dict[str, str] = {}
-        for node in (self._nodes or {}).values():
-            labels = node.metadata.labels or {}
-        candidates, raws, invalid = [], {}, {}
-        for item in (self._objects or {}).values():
-            try:
-                candidates.append(_candidate(item))
-                raws[item.metadata.name] = bytes(item.spec)
-            except (config.ConfigError, msgspec.DecodeError) as error:
-                invalid[item.metadata.name] = str(error)
-        chosen = config.choose(candidates, labels)
-        return _Judged(chosen, raws[chosen.name] if chosen else b"{}", invalid)
-
-    def _problem(self, judged: _Judged) -> intent.Wish | None:
-        """Objects that this version cannot read: told once. The winner among the rest is followed all the same."""
-        if judged.invalid == self._said:
-            return None
-        self._said = judged.invalid
-        if not judged.invalid:
-            return None
-        self._seen = (None, None)  # the winner comes with the next poll
-        return intent.Wish(
-            None, "; ".join(f"FlowLensConfig {name}: {text}" for name, text in judged.invalid.items())
-        )
-
-    def _follow(self, candidate: config.Candidate | None, raw: bytes) -> intent.Wish | None:
-        identity = (candidate.name, candidate.generation) if candidate else ("", 0)
-        if identity == self._current:
-            return None
-        self._current = identity
-        if candidate is None:
-            return intent.Wish(self._fallback)
-        self._keep(candidate, raw)
-        return intent.Wish(
-            config.resolve(
-                candidate.spec, name=candidate.name, generation=candidate.generation, node=self._node
+    def _from_disk(self) -> _Judgement:
+        """Objects or this node's labels are not known yet: what held last, or the defaults."""
+        if self._last is None:
+            return _Judgement(self._fallback)
+        if self._judged is None:
+            logger.info(
+                "API server not reached yet: following what was kept on disk: config=%s", self._last.name
             )
-        )
+        return _Judgement(self._resolved(self._last))
 
-    def _keep(self, candidate: config.Candidate, raw: bytes) -> None:
-        if self._kept is None:
-            return
-        text = msgspec.json.encode(
-            {"name": candidate.name, "generation": candidate.generation, "spec": msgspec.Raw(raw)}
-        )
-        new = self._kept.with_suffix(".new")
-        try:
-            new.write_bytes(text)
-            new.replace(self._kept)
-        except OSError as error:
-            logger.warning(
-                "configuration cannot be kept for the next start: file=%s error=%s", self._kept, error
-            )
+    def _from_objects(self, known: _Known) -> _Judgement:
+        """The winner among the objects that this version can read; the others take no part."""
+        candidates, problems, specs = [], [], {}
+        for item in (known.objects or {}).values():
+            name, text = item.metadata.name, bytes(item.spec)
+            found = _read(name, _created(item), item.metadata.generation, text)
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                candidates.append(found)
+                specs[name] = text
+        winner = config.choose(candidates, _labels(known.nodes or {}))
+        if winner is None:
+            self._shelf.clear()
+        else:
+            self._shelf.put(winner.name, winner.generation, specs[winner.name])
+        node = self._resolved(winner) if winner else self._fallback
+        return _Judgement(node, "; ".join(sorted(problems)))
 
-    def _read_kept(self) -> tuple[config.Candidate, bytes] | None:
-        if self._kept is None or not self._kept.exists():
-            return None
-        try:
-            kept = msgspec.json.decode(self._kept.read_bytes(), type=Kept)
-            spec = config.from_object(kept.spec, source=str(self._kept))
-        except (OSError, msgspec.DecodeError, config.ConfigError) as error:
-            logger.warning("kept configuration is not usable: file=%s error=%s", self._kept, error)
-            return None
-        raw = msgspec.json.encode(kept.spec)
-        return config.Candidate(kept.name, "", spec, kept.generation), raw
-
-    def status(self) -> dict[str, Any]:
-        """How both watches are doing."""
-        return {"flowlensconfigs": asdict(self.configs.state), "node": asdict(self.own_node.state)}
+    def _resolved(self, winner: config.Candidate) -> config.NodeConfig:
+        return config.resolve(winner.spec, name=winner.name, generation=winner.generation, node=self._node)
 
 
-def _candidate(item: objects.SpecifiedObject) -> config.Candidate:
-    spec = config.from_object(msgspec.json.decode(item.spec), source=f"FlowLensConfig {item.metadata.name}")
+def _labels(nodes: watcher.Snapshot[objects.Object]) -> Mapping[str, str]:
+    """Those of the one node that is watched; none while it does not exist."""
+    return next((node.metadata.labels or {} for node in nodes.values()), {})
+
+
+def _created(item: objects.SpecifiedObject) -> str:
     created = item.metadata.creation_timestamp
-    return config.Candidate(
-        name=item.metadata.name,
-        created=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else "",
-        spec=spec,
-        generation=item.metadata.generation,
-    )
+    return created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(name: str, created: str, generation: int, spec: bytes) -> config.Candidate | str:
+    """An object as selection sees it, or why this version cannot read it.
+
+    Remembered, because every write of any object's status makes all objects be looked at again.
+    """
+    source = f"FlowLensConfig {name}"
+    try:
+        return config.Candidate(
+            name, created, config.from_object(msgspec.json.decode(spec), source=source), generation
+        )
+    except config.ConfigError as error:
+        return str(error)
+    except msgspec.DecodeError as error:
+        return f"{source}: {error}"

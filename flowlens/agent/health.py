@@ -33,7 +33,7 @@ class ConfigState:
 def families(seen: observer.Observer, state: ConfigState) -> Iterator[exposition.Family]:
     """Everything under flow_lens_, in the catalogue's order. Called with the observer's lock held."""
     tracer, ledger = seen.tracer, seen.ledger
-    build = {"version": VERSION, "engine": tracer.engine, "kernel": platform.release()}
+    build = {"version": VERSION, "engine": tracer.engine, "way": tracer.way, "kernel": platform.release()}
     yield _family(metrics.BUILD_INFO, [(build, 1)])
     yield _family(
         metrics.PROBE_UP,
@@ -77,6 +77,7 @@ def status(
     return {
         "version": VERSION,
         "engine": seen.tracer.engine,
+        "way": seen.tracer.way,
         "kernel": platform.release(),
         "node": node,
         "uptime_seconds": round(time.monotonic() - started, 1),

@@ -115,7 +115,7 @@ class Node:
             ],
             facts=[
                 ("Node", self._begun.name),
-                ("Engine", self._observer.tracer.engine),
+                ("Engine", self._observer.tracer.described),
                 ("Up for", f"{time.monotonic() - self._begun.at:.0f} s"),
             ],
         )
@@ -132,7 +132,7 @@ class Node:
         """What a person wants to read after a start: where to look, and each probe."""
         assert self._observer is not None
         assert self._server is not None
-        yield f"flow-lens {health.VERSION} on {self._begun.name}, engine {self._observer.tracer.engine}"
+        yield f"flow-lens {health.VERSION} on {self._begun.name}, engine {self._observer.tracer.described}"
         for probe in self._observer.tracer.probe_states():
             mark = "up " if probe.up else "off" if probe.reason == probes.OFF else "DOWN"
             reason = f": {probe.reason}" if probe.reason and probe.reason != probes.OFF else ""

@@ -88,7 +88,8 @@ def load(engine: str) -> tuple[str, tuple[ProbeFinding, ...]]:
     else:
         for fd in (*loaded.maps.values(), *loaded.programs.values()):
             os.close(fd)
-        return loaded.engine, tuple(_probe(program, loaded.failures) for program in probes.PROGRAMS)
+        name = f"{loaded.engine} ({loaded.way})" if loaded.way else loaded.engine
+        return name, tuple(_probe(program, loaded.failures) for program in probes.PROGRAMS)
     everything = {program.hook: reason for program in probes.PROGRAMS}
     return "", tuple(_probe(program, everything, remedy) for program in probes.PROGRAMS)
 

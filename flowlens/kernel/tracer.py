@@ -36,6 +36,11 @@ class Tracer:
         self._settings = settings
         self._last: Reading = Reading(reading.EMPTY, reading.EMPTY)
 
+    @property
+    def described(self) -> str:
+        """The engine and its way, for people."""
+        return f"{self.engine} ({self.way})" if self.way else self.engine
+
     def start(self) -> None:
         """Settings, then hooks, then the sockets that are already there."""
         for key in layout.rows_made_in_advance():
