@@ -19,13 +19,16 @@ setup: build/.system build/.venv flowlens/flowlens.bpf.o
 
 build: setup ## Only build: gives .venv/bin/flowlens
 
-setup-test: setup build/.system-test build/.venv-test
+setup-test: setup build/.system-test build/.venv-test build/.testbed
 
 build/.system: scripts/system-packages.sh
 	@mkdir -p build && scripts/system-packages.sh run && touch $@
 
 build/.system-test: scripts/system-packages.sh
 	@mkdir -p build && scripts/system-packages.sh test && touch $@
+
+build/.testbed: tests/testbed/requirements.py build/.venv-test
+	@$(VENV)/python -m tests.testbed requirements && touch $@
 
 build/.venv: requirements.txt pyproject.toml scripts/venv.sh
 	@mkdir -p build && scripts/venv.sh run && touch $@
@@ -52,7 +55,7 @@ image: setup ## Build the container image: build/flow-lens.oci.tar
 	@scripts/image.sh
 
 cluster-up: setup-test ## Start a real Kubernetes with two nodes here (NODES=3 for three)
-	@$(VENV)/python -m tests.testbed requirements && $(VENV)/python -m tests.testbed up --nodes $(or $(NODES),2)
+	@$(VENV)/python -m tests.testbed up --nodes $(or $(NODES),2)
 
 cluster-shell: ## A shell on node 1, or CMD='kubectl get pods -A'
 	@$(VENV)/python -m tests.testbed shell $(if $(CMD),-- sh -c '$(CMD)')
