@@ -53,7 +53,7 @@ def flows(count: int, value: int = 1) -> reading.Reading:
         keys += layout.FLOW.pack(
             1000 + number % 1000, 4026531840, 0, 1, 4, 1, CONNECT, 0, 0, 0, 443, 0, bytes(16), remote
         )
-    return reading.Reading(reading.EMPTY, reading.Table(memoryview(keys), memoryview(values), count))
+    return reading.Reading((), (reading.Table(memoryview(keys), memoryview(values), count),))
 
 
 class Library:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flowlens import config, identity, series
 from flowlens.agent import translation
-from flowlens.kernel import layout, memory, tracer
+from flowlens.kernel import layout, memory, reading, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +101,17 @@ class Observer:
     def _update(self) -> None:
         now = self._clock()
         read = self.tracer.read()
-        self._learn_cgroups()  # after the rows were read: the names of all their cgroups are in the ring by now
-        self.ledger.update(read, now)
+        totals, flows = self._with_names(read.totals), self._with_names(read.flows)
+        self.ledger.update(read._replace(totals=totals, flows=flows), now)
         changed = self.identity.changed()
         if changed:
             self.ledger.regroup(changed, now)
+
+    def _with_names(self, tables: Iterable[reading.Table]) -> Iterator[reading.Table]:
+        """Once rows are read, the names of all their cgroups are in the ring: take them before anybody asks."""
+        for table in tables:
+            self._learn_cgroups()
+            yield table
 
     def _learn_cgroups(self) -> None:
         for cgroup, path in self.tracer.cgroups.drain():

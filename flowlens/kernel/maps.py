@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from flowlens.kernel import errors, libbpf
 from flowlens.kernel.reading import Table
 
 BPF_ANY, BPF_NOEXIST = 0, 1
-_START_ROWS = 1024
+_BATCH_ROWS = 4096
 
 
 def update(fd: int, key: bytes, value: bytes, *, flags: int = BPF_ANY, name: str = "map") -> None:
@@ -46,54 +47,44 @@ def delete(fd: int, keys: Sequence[bytes]) -> None:
 
 
 class BatchReader:
-    """Reads all elements of a hash map in few system calls, into buffers that it keeps.
-
-    The buffers grow to what the map has held, never shrink; the returned views are valid until the next read.
-    """
+    """Reads all elements of a hash map in few system calls, a batch at a time, into a buffer that it keeps."""
 
     def __init__(self, fd: int, key_bytes: int, value_bytes: int) -> None:
         self._fd, self._key_bytes, self._value_bytes = fd, key_bytes, value_bytes
-        self._rows = _START_ROWS
-        self._keys, self._values = bytearray(_START_ROWS * key_bytes), bytearray(_START_ROWS * value_bytes)
+        self._rows = _BATCH_ROWS
+        self._make_room()
 
-    def _grow(self) -> None:
-        """Twice the room. New buffers, because views of the old ones may be in somebody's hands."""
-        self._keys = self._keys + bytes(len(self._keys))
-        self._values = self._values + bytes(len(self._values))
-        self._rows *= 2
+    def _make_room(self) -> None:
+        # New buffers, because views of the old ones may be in somebody's hands.
+        self._keys = bytearray(self._rows * self._key_bytes)
+        self._values = bytearray(self._rows * self._value_bytes)
 
-    def read(self) -> Table:
-        """Every element once. Elements that come or go meanwhile may or may not be there."""
-        lib = libbpf.library()
-        token, next_token = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
-        got, first = 0, True
+    def read(self) -> Iterator[Table]:
+        """Every element once; those that come or go meanwhile may or may not be there. Views hold until the next batch."""
+        token: Any = None
+        following = ctypes.create_string_buffer(64)
         while True:
-            room = self._rows - got
-            wanted = ctypes.c_uint32(room)
-            result = lib.bpf_map_lookup_batch(
-                self._fd,
-                None if first else token,
-                next_token,
-                self._address(self._keys, got * self._key_bytes),
-                self._address(self._values, got * self._value_bytes),
-                ctypes.byref(wanted),
-                None,
-            )
+            got = ctypes.c_uint32(self._rows)
+            result = libbpf.library().bpf_map_lookup_batch(
+                self._fd, token, following, self._address(self._keys), self._address(self._values),
+                ctypes.byref(got), None,
+            )  # fmt: skip
             number = ctypes.get_errno() if result < 0 else 0
-            if number not in (0, errno.ENOENT, errno.ENOSPC):
+            if number == errno.ENOSPC:  # a single bucket holds more than a batch
+                self._rows *= 2
+                self._make_room()
+                continue
+            if number not in (0, errno.ENOENT):
                 libbpf.check(result, "read map")
-            if number != errno.ENOSPC:
-                got += wanted.value
-                token, next_token, first = next_token, token, False
+            if got.value:
+                yield self._table(got.value)
             if number == errno.ENOENT:
-                return self._table(got)
-            if number == errno.ENOSPC or got == self._rows:
-                self._grow()
+                return
+            token, following = following, token or ctypes.create_string_buffer(64)
 
     @staticmethod
-    def _address(buffer: bytearray, offset: int) -> ctypes.c_void_p:
-        # The exported buffer is released at once, so that the bytearray may be replaced later.
-        return ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(buffer)) + offset)
+    def _address(buffer: bytearray) -> ctypes.c_void_p:
+        return ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(buffer)))
 
     def _table(self, rows: int) -> Table:
         return Table(

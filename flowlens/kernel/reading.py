@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,12 +27,13 @@ EMPTY = Table(memoryview(b""), memoryview(b""), 0)
 
 
 class Reading(NamedTuple):
-    """`totals` has 32-byte keys, `flows` and `live` 64-byte keys (see `layout`).
+    """One pass over the maps. `totals` has 32-byte keys, `flows` and `live` 64-byte keys (see `layout`).
 
-    `live` has one row (count 1) per open connection, and only where `connections` has flow labels.
-    The views are valid until the next read.
+    `totals` and `flows` come in batches that share a buffer: each is read from the kernel when it is asked for, and valid
+    until the next is. So 65,536 flows need no 5 MiB to be read into. `live` has one row (count 1) per open connection,
+    and only where `connections` has flow labels.
     """
 
-    totals: Table
-    flows: Table
+    totals: Iterable[Table]
+    flows: Iterable[Table]
     live: Table = EMPTY

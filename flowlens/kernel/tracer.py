@@ -8,7 +8,7 @@ Not thread-safe: its owner (agent) holds one lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from flowlens import metrics
 from flowlens.kernel import cgroup_events, core, errors, layout, libbpf, maps, probes, reading
@@ -34,7 +34,7 @@ class Tracer:
         self._slot, self.generation = 0, 0
         self._bounds_generations: dict[str, int] = {}
         self._settings = settings
-        self._last: Reading = Reading(reading.EMPTY, reading.EMPTY)
+        self._entries = {"totals": 0, "flows": 0}
 
     @property
     def described(self) -> str:
@@ -80,12 +80,18 @@ class Tracer:
         return Table(memoryview(keys_read), memoryview(values), len(found))
 
     def read(self) -> Reading:
-        """All rows, once. The views are valid until the next read."""
+        """All rows, once, while the caller goes over them; one pass at a time."""
         live = reading.EMPTY
         if self._settings.masks.get("connections") and "connections" in self._settings.enabled:
             live = self._read_live()
-        self._last = Reading(self._totals.read(), self._flows.read(), live)
-        return self._last
+        return Reading(self._counted("totals", self._totals), self._counted("flows", self._flows), live)
+
+    def _counted(self, name: str, reader: maps.BatchReader) -> Iterator[Table]:
+        rows = 0
+        for table in reader.read():
+            rows += table.count
+            yield table
+        self._entries[name] = rows
 
     def losses(self) -> Mapping[tuple[str, str], int]:
         """What did not fit, by (map, errno), since the start."""
@@ -94,7 +100,7 @@ class Tracer:
 
     def entries(self) -> Mapping[str, int]:
         """Rows at the last read, by map."""
-        return {"totals": self._last.totals.count, "flows": self._last.flows.count}
+        return dict(self._entries)
 
     def capacities(self) -> Mapping[str, int]:
         """Rows that fit, by map; `flows` as configured."""
@@ -205,7 +211,8 @@ class Tracer:
         now = _u32(self.generation)
         rows = [
             (key, count, total)
-            for key, count, total in self._flows.read().rows(layout.FLOW.size)
+            for table in self._flows.read()
+            for key, count, total in table.rows(layout.FLOW.size)
             if key[GENERATION_OFFSET : GENERATION_OFFSET + 4] != now
         ]
         keys = b"".join(key for key, _, _ in rows)
@@ -217,10 +224,11 @@ class Tracer:
             metrics.BY_NAME[name].number: generation for name, generation in self._bounds_generations.items()
         }
         former = []
-        for key, _, _ in self._totals.read().rows(layout.KEY.size):
-            _, _, _, generation, _, _, metric, *_ = layout.KEY.unpack(key)
-            if metric in current and generation != current[metric]:
-                former.append(key)
+        for table in self._totals.read():
+            for key, _, _ in table.rows(layout.KEY.size):
+                _, _, _, generation, _, _, metric, *_ = layout.KEY.unpack(key)
+                if metric in current and generation != current[metric]:
+                    former.append(key)
         maps.delete(self._maps["totals"], former)
 
 

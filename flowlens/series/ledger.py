@@ -5,6 +5,7 @@ Not thread-safe: whoever reads the kernel owns it. Seconds are those of one mono
 
 from __future__ import annotations
 
+import itertools
 import operator
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,8 +98,8 @@ class Ledger:
         """Takes one reading of the kernel's maps."""
         store, second = self._store, self._second(now)
         store.namer.forget()
-        counting.absorb(store, read.totals, second)
-        counting.absorb(store, read.flows, second)
+        for table in itertools.chain(read.totals, read.flows):
+            counting.absorb(store, table, second)
         counting.settle_names(store, second)
         self._open.count(store, read.live, second)
         counting.lay_ghosts(store)

@@ -46,8 +46,9 @@ class Counts:
 
     def _raw(self) -> Iterator[tuple[bytes, int, int]]:
         reading = self.tracer.read()
-        for table, size in ((reading.totals, layout.KEY.size), (reading.flows, layout.FLOW.size)):
-            yield from table.rows(size)
+        for tables, size in ((reading.totals, layout.KEY.size), (reading.flows, layout.FLOW.size)):
+            for table in tables:
+                yield from table.rows(size)
 
     def _all(self) -> Iterator[Row]:
         for key, count, total in self._raw():

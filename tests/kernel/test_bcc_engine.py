@@ -101,10 +101,11 @@ def raw(store: cache.Cache) -> Iterator[Counts]:
 def _tracked(counts: Counts, netns: int, store: cache.Cache) -> int:
     """Sockets of a namespace that have an entry in the table."""
     value_bytes = engine.bytecode_for(ways.Way.RAW, store).maps["sockets"].value_bytes
-    table = maps.BatchReader(counts.tracer._maps["sockets"], SOCKET_KEY_BYTES, value_bytes).read()
+    reader = maps.BatchReader(counts.tracer._maps["sockets"], SOCKET_KEY_BYTES, value_bytes)
     owners = [
-        table_values[SOCKET_OWNER_NETNS : SOCKET_OWNER_NETNS + 4]
-        for table_values in _chunks(table.values, value_bytes)
+        bytes(value[SOCKET_OWNER_NETNS : SOCKET_OWNER_NETNS + 4])
+        for table in reader.read()
+        for value in _chunks(table.values, value_bytes)
     ]
     return sum(int.from_bytes(owner, "little") == netns for owner in owners)
 

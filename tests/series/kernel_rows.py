@@ -69,8 +69,8 @@ def read(rows: Mapping[Key, int | tuple[int, int]], live: Iterable[Key] = ()) ->
     """One reading: rows go into the table that they belong to."""
     connections = list(live)
     return reading.Reading(
-        table({key: value for key, value in rows.items() if not key.flow}),
-        table({key: value for key, value in rows.items() if key.flow}),
+        (table({key: value for key, value in rows.items() if not key.flow}),),
+        (table({key: value for key, value in rows.items() if key.flow}),),
         reading.Table(
             memoryview(b"".join(key.packed for key in connections)),
             memoryview(struct.pack("<QQ", 1, 0) * len(connections)),
