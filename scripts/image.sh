@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 archive=build/flow-lens.oci.tar
 cache=${FLOWLENS_CACHE:-$HOME/.cache/flow-lens}/images
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' flowlens/__init__.py)
 certificates=/etc/ssl/certs/ca-certificates.crt
 
 say() { printf -- '-- %s\n' "$*" >&2; }
@@ -82,7 +82,7 @@ for target in agent controller; do
 		buildah push --quiet "localhost/$name:dev" "oci:$layout:localhost/$name:$tag"
 	done
 done
-tar -C "$layout" -cf "$archive.draft" .
+tar -C "$layout" -cf "$archive.draft" oci-layout index.json blobs
 mv "$archive.draft" "$archive"
 rm -rf "$layout"
 say "$archive: $(stat -c %s "$archive" | numfmt --to=si) in all"
