@@ -1,0 +1,103 @@
+"""What an agent says of itself, cut down to what a status needs.
+
+5,000 of these are kept, so an answer of some kilobytes becomes a few numbers and shared texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+OFF = "off"
+"""Reason of a probe that no metric asks for: down on purpose (as kernel.probes.OFF)."""
+FLOWS = "flows"
+"""The kernel's map of rows per connection or peer, the one that `limits.maxFlows` bounds."""
+
+
+class _Config(msgspec.Struct, frozen=True):
+    name: str = ""
+    generation: int = 0
+    error: str = ""
+
+
+class _Probe(msgspec.Struct, frozen=True):
+    hook: str
+    up: bool
+    reason: str = ""
+
+
+class _Maps(msgspec.Struct, frozen=True):
+    entries: dict[str, int] = {}
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The part of an agent's /status that is read here."""
+
+    config: _Config
+    node: str = ""
+    version: str = ""
+    probes: tuple[_Probe, ...] = ()
+    maps: _Maps = _Maps()
+    series: dict[str, int] = {}
+    collapsed: dict[str, int] = {}
+
+
+Down = tuple[tuple[str, str], ...]
+"""(hook, reason) of probes that should be up and are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One node's agent as it was last seen.
+
+    `config` is (name, generation) of what it runs, None while it has never answered; `error` why it
+    refused something newer. `crowded`: metrics that have ever collapsed label sets, with their
+    series now. `problem`: why it does not answer, "" while it does.
+    """
+
+    config: tuple[str, int] | None = None
+    error: str = ""
+    series: int = 0
+    crowded: tuple[tuple[str, int], ...] = ()
+    flows: int = 0
+    down: Down = ()
+    problem: str = ""
+
+
+class UnreadableError(Exception):
+    """The answer is not the /status of an agent."""
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+Shared = TypeVar("Shared")
+_shared: dict[Any, Any] = {}
+_MOST_SHARED = 1000
+
+
+def read(body: bytes, node: str) -> Sighting:
+    """An agent's answer. Raises UnreadableError, also when another node's agent answered."""
+    try:
+        answer = _decoder.decode(body)
+    except msgspec.DecodeError as problem:
+        raise UnreadableError(f"its /status is not what was expected: {problem}") from problem
+    if answer.node and answer.node != node:
+        raise UnreadableError("another node's agent answered (was the address given to somebody else?)")
+    down = tuple((p.hook, p.reason) for p in answer.probes if not p.up and p.reason != OFF)
+    return Sighting(
+        config=_share((answer.config.name, answer.config.generation)),
+        error=_share(answer.config.error),
+        series=sum(answer.series.values()),
+        crowded=tuple((name, answer.series.get(name, 0)) for name, n in answer.collapsed.items() if n),
+        flows=answer.maps.entries.get(FLOWS, 0),
+        down=_share(down),
+    )
+
+
+def _share(value: Shared) -> Shared:
+    """The first equal value that was seen, so that thousands of nodes hold one."""
+    if len(_shared) > _MOST_SHARED:
+        _shared.clear()
+    shared: Shared = _shared.setdefault(value, value)
+    return shared
