@@ -6,11 +6,15 @@ An intent is asked about once a second by the worker; it answers only when somet
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from flowlens import config
+
+SETTLED_NS = 50_000_000
+"""A file that was changed less than this ago may be changed again without its times telling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,42 +46,55 @@ class Fixed:
 class File:
     """A configuration file, looked at by its identity, size and times; read only when those changed.
 
-    Editors replace files, so the path is looked up anew each time; a file that is missing for a moment is
-    not an error until it is still missing at the next look.
+    Editors replace files and others write into them, so the path is looked up anew each time, and a file
+    that is missing or empty is no error before it still is at the next look. A file that was written a
+    moment ago is read again: it may not have been whole, and a clock that ticks every 4 ms would not tell.
     """
 
     def __init__(self, path: Path, node: str) -> None:
         self._path, self._node = path, node
         self._seen: tuple[int, ...] = ()
-        self._missing_looks = 0
+        self._text: str | None = None
+        self._looks = self._absent_looks = 0
         self._generation = 0
 
     def poll(self) -> Wish | None:
+        self._looks += 1
         try:
             state = os.stat(self._path)
         except OSError as error:
-            return self._missing(error)
-        self._missing_looks = 0
+            return self._absent(self._unreadable(error))
+        if not state.st_size:
+            return self._absent(f"{self._path}: is empty: write {{}} for the defaults")
+        self._absent_looks = 0
         seen = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if seen == self._seen:
             return None
-        self._seen = seen
+        is_settled = abs(time.time_ns() - state.st_mtime_ns) > SETTLED_NS
+        self._seen = seen if is_settled else ()
         return self._read()
 
-    def _missing(self, error: OSError) -> Wish | None:
-        self._missing_looks += 1
-        if self._missing_looks != 2 and self._seen:
+    def _absent(self, error: str) -> Wish | None:
+        self._absent_looks += 1
+        if self._looks > 1 and self._absent_looks != 2:
             return None
-        if not self._seen and self._missing_looks > 1:
-            return None
-        return Wish(None, f"{self._path}: {error.strerror}: the configuration in force stays")
+        self._seen, self._text = (), None  # whatever comes back is news
+        return Wish(None, error)
 
-    def _read(self) -> Wish:
+    def _unreadable(self, error: Exception) -> str:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"{self._path}: cannot be read: {reason}; name a readable YAML file with --config"
+
+    def _read(self) -> Wish | None:
         try:
-            spec = config.load(self._path.read_text(encoding="utf-8"), source=str(self._path))
+            text = self._path.read_text(encoding="utf-8")
+            if text == self._text:
+                return None
+            self._text = text
+            spec = config.load(text, source=str(self._path))
         except config.ConfigError as error:
             return Wish(None, str(error))
         except (OSError, UnicodeDecodeError) as error:
-            return Wish(None, f"{self._path}: cannot be read: {error}")
+            return Wish(None, self._unreadable(error))
         self._generation += 1
         return Wish(config.resolve(spec, name=self._path.name, generation=self._generation, node=self._node))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """One agent in this process. `start` and `stop` belong to the main thread; the tracer stays its caller's."""
+    """One agent in this process. `start` and `stop` belong to the main thread. The tracer is this one's to close."""
 
     def __init__(self, begun: Begun) -> None:
         self._begun, self._options = begun, begun.options
@@ -70,6 +70,7 @@ class Node:
         for part in (self._server, self._cluster, self._worker):
             if part is not None:
                 part.stop()
+        (self._observer or self._begun.tracer).close()
 
     # what the server shows ---------------------------------------------------------------------------
 
@@ -124,9 +125,10 @@ class Node:
         assert self._observer is not None
         assert self._worker is not None
         extra = self._cluster.status() if self._cluster is not None else {}
-        return health.status(
-            self._observer, self._worker.state, node=self._begun.name, started=self._begun.at, extra=extra
-        )
+        with self._observer.look():
+            return health.status(
+                self._observer, self._worker.state, node=self._begun.name, started=self._begun.at, extra=extra
+            )
 
     def describe(self) -> Iterator[str]:
         """What a person wants to read after a start: where to look, and each probe."""

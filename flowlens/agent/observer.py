@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 EXPIRE_SHARE = 4
 """Stale series are looked for this often per staleAfter."""
-MIN_EXPIRE_SECONDS = 15.0
+MIN_TEND_SECONDS, MAX_TEND_SECONDS = 5.0, 30.0
+UNSCRAPED_SECONDS = 3600.0
+"""A stale series waits so long for a scrape that shows its last value; an agent that nobody scrapes must not grow."""
+CLOSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,32 @@ class Observer:
         self.collected = Collected()
         self._lock = threading.Lock()
         self._cgroup_losses = 0
-        self._last_expiry = clock()
+        self._last_expiry = self._scraped_at = clock()
         self.ledger.configure(node, running.generation, clock())
+
+    @property
+    def tend_seconds(self) -> float:
+        """How often `tend` is due; more often where series are to go soon after they stopped."""
+        return min(MAX_TEND_SECONDS, self._expire_seconds)
+
+    @property
+    def _expire_seconds(self) -> float:
+        return max(MIN_TEND_SECONDS, self.config.stale_after_seconds / EXPIRE_SHARE)
 
     @contextmanager
     def collect(self) -> Iterator[None]:
         """Reads the kernel and updates every series; inside the block nobody else may change them."""
         with self._lock:
             began = time.perf_counter()
+            self._scraped_at = self._clock()
             self._update()
             self.collected = Collected(time.perf_counter() - began, self.collected.count + 1)
+            yield
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """Inside the block nothing changes; nothing is read anew."""
+        with self._lock:
             yield
 
     def learn_cgroups(self) -> None:
@@ -76,7 +95,11 @@ class Observer:
         """Puts a configuration in force without losing or counting twice a single event."""
         with self._lock:
             self._update()
-            self._go_over_to(node)
+            try:
+                self._go_over_to(node)
+            except Exception:
+                self._go_over_to(self.config)  # not half of each
+                raise
         logger.info("configuration applied: config=%s generation=%d", node.name, node.generation)
 
     def tend(self) -> None:
@@ -84,16 +107,18 @@ class Observer:
         with self._lock:
             self._update()
             now = self._clock()
-            every = max(MIN_EXPIRE_SECONDS, self.config.stale_after_seconds / EXPIRE_SHARE)
-            if now - self._last_expiry >= every:
+            if now - self._last_expiry >= self._expire_seconds:
                 self._last_expiry = now
                 self._expire(now)
             self.identity.retire(self.ledger.owners())
         memory.trim()
 
     def close(self) -> None:
-        """Detaches everything from the kernel."""
-        with self._lock:
+        """Detaches everything from the kernel, and keeps the lock: who comes later finds nothing to read.
+
+        Where somebody is busy for too long the kernel does it, when the process ends.
+        """
+        if self._lock.acquire(timeout=CLOSE_SECONDS):
             self.tracer.close()
 
     # below: the lock is held ---------------------------------------------------------------------
@@ -129,7 +154,8 @@ class Observer:
         self.config = node
 
     def _expire(self, now: float) -> None:
-        stale = self.ledger.expire(now)
+        shown_until = max(self._scraped_at - 1, now - self.config.stale_after_seconds - UNSCRAPED_SECONDS)
+        stale = self.ledger.expire(min(now, shown_until + self.config.stale_after_seconds))
         gone = [key for key in stale if len(key) == layout.KEY.size]
         if gone:
             self.ledger.retire(self.tracer.take(gone), now)

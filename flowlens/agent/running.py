@@ -50,11 +50,8 @@ def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     importing = threading.Thread(target=importlib.import_module, args=("flowlens.agent.node",), daemon=True)
     importing.start()
     begun = _begin(options)
-    try:
-        importing.join()
-        _serve(begun, ending, announce)
-    finally:
-        begun.tracer.close()
+    importing.join()
+    _serve(begun, ending, announce)
     return 0
 
 

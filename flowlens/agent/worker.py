@@ -20,9 +20,9 @@ from flowlens.agent import health, intent, observer
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-TEND_SECONDS = 30.0
 STUCK_SECONDS = 120.0
 """A worker that did not come round for so long fails /healthz."""
+MOST_SAID = 100
 
 
 class Worker:
@@ -51,7 +51,8 @@ class Worker:
         """Ends the thread."""
         self._stopping.set()
         self.wake()
-        self._thread.join(wait_seconds)
+        if self._thread.ident is not None:
+            self._thread.join(wait_seconds)
 
     @property
     def stuck(self) -> bool:
@@ -59,7 +60,7 @@ class Worker:
         return not self._thread.is_alive() or time.monotonic() - self._round_at > STUCK_SECONDS
 
     def _run(self) -> None:
-        tend_at = time.monotonic() + TEND_SECONDS
+        tended_at = time.monotonic()
         poller = select.poll()
         poller.register(self._woken, select.POLLIN)
         poller.register(self._seen.tracer.cgroups.fd, select.POLLIN)
@@ -73,8 +74,8 @@ class Worker:
             if self._seen.tracer.cgroups.fd in ready:
                 self._guarded("learn cgroups", self._seen.learn_cgroups)
             self._guarded("look at the configuration", self._follow)
-            if self._round_at >= tend_at:
-                tend_at = self._round_at + TEND_SECONDS
+            if self._round_at - tended_at >= self._seen.tend_seconds:
+                tended_at = self._round_at
                 self._guarded("tend", self._seen.tend)
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
@@ -83,7 +84,7 @@ class Worker:
             action()
         except Exception as error:
             text = f"{what}: {type(error).__name__}: {error}"
-            if text not in self._said:
+            if text not in self._said and len(self._said) < MOST_SAID:
                 self._said[text] = None
                 logger.exception("worker step failed: %s", text)
 
