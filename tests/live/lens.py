@@ -29,6 +29,7 @@ class Agent(process.Agent):
         source: str = "apiserver",
         before: Sequence[str] = (),
     ) -> None:
+        self.node = node
         cluster = (
             "--kube",
             "on",
@@ -71,6 +72,18 @@ class Agent(process.Agent):
             process.until(there, f"{name} in force", seconds)
         except AssertionError as late:
             raise AssertionError(f"{late}: {self.config}, {self.watches}; {self.log[-2000:]}") from late
+
+    def shows(self, connects: int, project: str, seconds: float = SECONDS) -> None:
+        """Until a namespace has so many connects."""
+
+        def there() -> bool:
+            return self.scrape().sum("connect", namespace=project) == connects
+
+        process.until(there, f"{connects} connects of {project}", seconds)
+
+    def tells(self, watch: str, field: str, seconds: float = 10.0) -> None:
+        """Until a fact about a watch is true."""
+        process.until(lambda: self.watches[watch][field], f"watch of {watch}: {field}", seconds)
 
     @property
     def watches(self) -> dict[str, Any]:

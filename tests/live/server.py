@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from flowlens.kube import client, errors, objects
 from tests.kube import apiserver, edge
 from tests.testbed import parts, store
 
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 CRD_FILE = ROOT / "deploy/manifests/crd.yaml"
 AGENT_MANIFEST = ROOT / "deploy/manifests/flow-lens.yaml"
 CONFIGS = "flowlensconfigs.flowlens.io"
+KEEP = "keep"
+"""Label of objects that outlive their test."""
 ACCOUNTS = "default"
 """Namespace of the agents' service accounts."""
 _NETWORK = 0x40000000  # CLONE_NEWNET
@@ -118,8 +121,10 @@ class Server(apiserver.ApiServer):
         return int(done)
 
     def unconfigure(self, *names: str) -> None:
-        """Deletes objects; all of them when none is named."""
-        self.kubectl("delete", "flc", *(names or ("--all",)))
+        """Deletes objects; when none is named all but those labelled KEEP, with one request."""
+        everything = f"{objects.FLOW_LENS_CONFIGS.path}?labelSelector=%21{KEEP}"
+        what = ("flc", *names) if names else ("--raw", everything)
+        self.kubectl("delete", *what)
 
     # who agents are --------------------------------------------------------------------------------
 
@@ -146,6 +151,19 @@ class Server(apiserver.ApiServer):
             },
         )
         return self._kubeconfig_of(name)
+
+    def refuses(self, token: str) -> bool:
+        """Whether a token is no good (any more)."""
+        asking = client.Client(self.account(token))
+        try:
+            asking.get(objects.FLOW_LENS_CONFIGS.path)
+        except errors.Unauthorized:
+            return True
+        except errors.KubeError:
+            return False
+        finally:
+            asking.close()
+        return False
 
     def _kubeconfig_of(self, name: str) -> Path:
         file, token = self.folder / f"{name}.json", self.folder / f"{name}.token"
@@ -202,10 +220,8 @@ def run(folder: Path) -> Iterator[tuple[Server, int]]:
 @contextlib.contextmanager
 def dropping(address: str = apiserver.ADDRESS) -> Iterator[None]:
     """A partition: nftables drops every packet to or from an address of this network. 127.0.0.1 works on."""
-    hook = "type filter hook input priority 0"
-    rules = (
-        f"table inet partition {{ chain i {{ {hook}; ip saddr {address} drop; ip daddr {address} drop; }} }}"
-    )
+    chain = ["type filter hook input priority 0;", f"ip saddr {address} drop;", f"ip daddr {address} drop;"]
+    rules = "\n".join(("table inet partition {", "chain i {", *chain, "}", "}", ""))
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
     try:
         yield
