@@ -51,6 +51,11 @@ class Members:
     @property
     def problem(self) -> str:
         """Why processes cannot be told, "" if they can."""
+        if self.host_netns is None:
+            return (
+                f"{self._proc}/1/ns/net cannot be read: mount the host's /proc and name it with --host-proc,"
+                " and run with CAP_SYS_PTRACE"
+            )
         if self._namespace_root is not None:
             return ""
         return (

@@ -62,7 +62,10 @@ def refused(port: int, *flags: str, before: Sequence[str] = ()) -> str:
 
 
 class Agent:
-    """Runs from construction to `stop`; `folder` takes its configuration and its log."""
+    """Runs from construction to `stop`; `folder` takes its configuration and its log.
+
+    `wait`: until it serves. `before`: a command that runs it, as in refused().
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Agent:
         flags: Sequence[str] = (),
         before: Sequence[str] = (),
         port: int = 0,
+        wait: bool = True,
     ) -> None:
         self.port = port or free_port()
         self.file = folder / "flowlens.yaml"
@@ -83,6 +87,8 @@ class Agent:
                 command(self.port, *flags, before=before),
                 cwd=ROOT, env=environment(), stdout=log, stderr=log,
             )  # fmt: skip
+        if not wait:
+            return
         try:
             until(self._serves, "serving", START_SECONDS)
         except AssertionError:
