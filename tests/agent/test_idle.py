@@ -1,0 +1,22 @@
+"""An agent that nobody scrapes does next to nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.agent import process
+from tests.agent.conftest import StartAgent
+
+pytestmark = pytest.mark.kernel
+
+SECONDS, MOST_OF_A_CORE = 10.0, 0.01
+
+
+def test_an_unscraped_agent_uses_less_than_a_hundredth_of_a_core(start_agent: StartAgent) -> None:
+    agent = start_agent({})
+    process.until(lambda: agent.scrape().own("scrapes_total") >= 2, "it has settled")
+    before = agent.cpu_seconds
+    time.sleep(SECONDS)  # idling is what is measured
+    assert (agent.cpu_seconds - before) / SECONDS < MOST_OF_A_CORE
