@@ -49,10 +49,8 @@ ENTRYPOINT ["flowlens"]
 
 FROM runtime AS controller
 COPY --from=package-controller /opt/flow-lens /opt/flow-lens
-# kopf asks for a user's name; a numeric user without an entry in /etc/passwd has none but this.
-ENV USER=flow-lens
 USER 65532:65532
-CMD ["controller"]
+CMD ["controller", "--listen", "0.0.0.0:2113"]
 
 FROM runtime AS agent
 ARG WITH_BCC=1

@@ -24,8 +24,6 @@ VALUES = (
     # The host's cgroups are seen by every agent, and other tests make thousands of them.
     "--set",
     "config.limits.maxSeries=200000",
-    "--set",
-    "controller.enabled=false",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import Any
 
 import pytest
@@ -68,7 +69,15 @@ def test_with_its_capabilities_check_finds_nothing_missing(
     assert [probe["hook"] for probe in found["probes"] if not probe["up"]] == []
 
 
-def check(cluster: Cluster, lens: Lens, namespace: str, capabilities: set[str]) -> Any:
+def test_engine_bcc_compiles_in_the_pod_with_the_capabilities_of_its_compiler(
+    cluster: Cluster, lens: Lens, namespace: str
+) -> None:
+    capabilities = {"BPF", "PERFMON", "SYS_PTRACE", "SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE"}
+    found = check(cluster, lens, namespace, capabilities, "--engine=bcc")
+    assert (found["ok"], found["engine"][:3]) == (True, "bcc"), found
+
+
+def check(cluster: Cluster, lens: Lens, namespace: str, capabilities: set[str], *more: str) -> Any:
     """`flowlens check --json` in a pod like the agent's."""
     node = cluster.nodes[0]
     agent = lens.agent(node)["spec"]
@@ -76,7 +85,8 @@ def check(cluster: Cluster, lens: Lens, namespace: str, capabilities: set[str]) 
         "name": "main",
         "image": agent["containers"][0]["image"],
         "imagePullPolicy": "Never",
-        "args": ["check", "--json", "--host-proc=/host/proc", "--host-cgroup=/host/sys/fs/cgroup"],
+        "args": ["check", "--json", "--host-proc=/host/proc", "--host-cgroup=/host/sys/fs/cgroup", *more],
+        "env": [{"name": "FLOWLENS_CACHE_DIR", "value": "/tmp/programs"}],
         "securityContext": {
             **agent["containers"][0]["securityContext"],
             "capabilities": {"drop": ["ALL"], "add": sorted(capabilities)},
@@ -84,9 +94,10 @@ def check(cluster: Cluster, lens: Lens, namespace: str, capabilities: set[str]) 
         "volumeMounts": [
             {"name": "proc", "mountPath": "/host/proc", "readOnly": True},
             {"name": "cgroup", "mountPath": "/host/sys/fs/cgroup", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
-    volumes = [volume for volume in agent["volumes"] if volume["name"] in {"proc", "cgroup"}]
+    volumes = [volume for volume in agent["volumes"] if volume["name"] in {"proc", "cgroup", "tmp"}]
     spec = {"containers": [container], "volumes": volumes, "nodeName": node.name, "restartPolicy": "Never"}
     pod = {
         "apiVersion": "v1",
@@ -129,3 +140,41 @@ def test_a_change_of_config_reaches_running_agents_without_a_restart(cluster: Cl
     cluster.kubectl("annotate", "pod", before, "-n", NAMESPACE, "test=again", "--overwrite")
     cluster.wait(lambda: not off(), "the metric to be back", 90)
     assert lens.agent(node)["metadata"]["name"] == before
+
+
+def test_helm_install_needs_no_values(cluster: Cluster, lens: Lens, namespace: str) -> None:
+    """A second release beside the first, as a user types it. (`--wait` returns when every pod is ready.)"""
+    cluster.helm(
+        "install", "plain", str(deploy.CHART), "--namespace", namespace, "--wait", "--timeout", "120s"
+    )
+    found = cluster.kubectl_json("get", "daemonset,deployment", "-n", namespace)["items"]
+    counts = ("numberReady", "readyReplicas")
+    ready = {
+        item["metadata"]["name"]: next(item["status"][key] for key in counts if key in item["status"])
+        for item in found
+    }
+    cluster.helm("uninstall", "plain", "--namespace", namespace, "--wait")
+    assert ready == {"plain-flow-lens": len(cluster.nodes), "plain-flow-lens-controller": 1}
+
+
+def test_a_flowlensconfig_reaches_every_agent_and_the_controller_says_so(
+    cluster: Cluster, lens: Lens
+) -> None:
+    name = f"test-{secrets.token_hex(3)}"
+    spec = {"priority": 7, "metrics": [{"name": "reset", "enabled": False}]}
+    meta = {"apiVersion": "flowlens.io/v1alpha1", "kind": "FlowLensConfig", "metadata": {"name": name}}
+    cluster.apply(json.dumps({**meta, "spec": spec}))
+    try:
+        cluster.wait(lambda: set(followed(lens)) == {name}, "every agent to follow", 5)
+        assert not any("reset" in lens.status(node)["config"]["metrics"] for node in cluster.nodes)
+        cluster.kubectl("wait", f"flc/{name}", "--for=condition=Applied", "--timeout=60s")
+        counts = cluster.kubectl_json("get", "flc", name)["status"]["nodes"]
+        assert (counts["matched"], counts["applied"]) == (len(cluster.nodes), len(cluster.nodes))
+    finally:
+        cluster.kubectl("delete", "flc", name)
+    cluster.wait(lambda: name not in followed(lens), "every agent to fall back", 5)
+
+
+def followed(lens: Lens) -> list[str]:
+    """The configuration's name on each node."""
+    return [lens.status(node)["config"]["name"] for node in lens.cluster.nodes]
