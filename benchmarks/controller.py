@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -140,7 +141,12 @@ def _counted(found: collections.Counter[str], verbs: tuple[str, ...]) -> str:
     return ", ".join(f"{n} {what}" for what, n in sorted(chosen.items())) or "none"
 
 
-def main() -> int:
+def run() -> None:
+    """For `make bench`: the sizes that the documentation gives."""
+    main(())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.controller", description=__doc__)
     parser.add_argument("--agents", type=int, default=5000)
     parser.add_argument(
@@ -148,7 +154,7 @@ def main() -> int:
         action="store_true",
         help="let kopf import the kubernetes package, which our image does not have",
     )
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bench-controller-") as folder:
         os.chmod(folder, 0o755)
         with world.running(Path(folder), audit_level="Metadata") as place:

@@ -26,7 +26,7 @@ TLS = ("off", "verify", "insecure")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs until a signal ends it; raises failure.CommandFailedError when it cannot start."""
+    """Runs until a signal ends it; raises failure.CommandFailedError when it cannot start or go on."""
     options = parser().read(argv)
     logs.configure(options.log_format, options.log_level)
     try:
@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> int:
     )
     try:
         return controller.run(chosen)
-    except controller.StartError as error:
-        logging.getLogger(__name__).debug("controller did not start", exc_info=True)
+    except controller.ControllerError as error:
+        logging.getLogger(__name__).debug("controller ended", exc_info=True)
         raise failure.CommandFailedError(f"flowlens controller: {error}") from error
 
 

@@ -27,8 +27,8 @@ class Condition(Part, frozen=True):
     type: Annotated[
         Literal["Accepted", "Applied", "Conflict", "Degraded", "CardinalityLimited"],
         Meta(
-            description="Accepted: the agents understand it. Applied: every node that it wins runs this "
-            "generation. Conflict: another object wins nodes that this one selects too. Degraded: a "
+            description="Accepted: the agents understand it. Applied: every node that it wins and that has an "
+            "agent runs this generation. Conflict: another object wins nodes that this one selects too. Degraded: a "
             "node lacks a kernel program that a metric needs. CardinalityLimited: a limit keeps a "
             "node from having all series; the rest is in rows labelled other."
         ),
@@ -66,7 +66,7 @@ class NodeCounts(Part, frozen=True):
     applied: Annotated[Count, Meta(description="Of these, nodes that run this generation.")] = 0
     pending: Annotated[Count, Meta(description="Of these, nodes whose agent still runs something older.")] = 0
     failed: Annotated[Count, Meta(description="Of these, nodes whose agent could not apply it.")] = 0
-    unreachable: Annotated[Count, Meta(description="Of these, nodes whose agent does not answer.")] = 0
+    unreachable: Annotated[Count, Meta(description="Of these, nodes whose agent does not answer, or that have none.")] = 0
 
 
 class Failure(Part, frozen=True):

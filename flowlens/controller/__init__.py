@@ -13,7 +13,7 @@ Events. The only room that may import kopf and aiohttp.
     running     the order of all that
 """
 
-from flowlens.controller.options import Options, StartError
+from flowlens.controller.options import ControllerError, EndedError, Options, StartError
 from flowlens.controller.running import run
 
-__all__ = ["Options", "StartError", "run"]
+__all__ = ["ControllerError", "EndedError", "Options", "StartError", "run"]

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class StartError(Exception):
-    """The controller cannot start; the message says why and what to do."""
+class ControllerError(Exception):
+    """Base of what ends a controller; the message says why and what to do."""
+
+
+class StartError(ControllerError):
+    """It cannot start."""
+
+
+class EndedError(ControllerError):
+    """It cannot go on: whoever supervises it should start it again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Controller:
         self.port = 0
 
     async def run(self) -> None:
-        """Until a signal or cancellation. Raises StartError."""
+        """Until a signal or cancellation. Raises ControllerError."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._api.close)
             self.port = await stack.enter_async_context(
@@ -98,6 +98,12 @@ class Controller:
                 )
             )
             logger.info("controller started: port=%d server=%s", self.port, self._server.url)
+            await self._watch(jobs, stop)
+            logger.info("controller ends")
+
+    async def _watch(self, jobs: Jobs, stop: asyncio.Event) -> None:
+        """kopf, until a signal or `stop`. Raises EndedError when it gives up, as without its CRD."""
+        try:
             await kopf.operator(
                 registry=watching.registry(self._server, self._store, lambda: _cancel(jobs)),
                 settings=watching.settings(),
@@ -106,7 +112,10 @@ class Controller:
                 clusterwide=True,
                 stop_flag=stop,
             )
-            logger.info("controller ends")
+        except Exception as problem:
+            raise options.EndedError(
+                f"kopf ended: {problem or type(problem).__name__}; start it again (was the CRD deleted?)"
+            ) from problem
 
     # judging -------------------------------------------------------------------------------------
 
@@ -122,7 +131,11 @@ class Controller:
             if not self.ready():
                 with self._numbers.judge_seconds.time():
                     found = self._judge()
-                waits = [await self._writer.offer(intent, new) for intent, new in found]
+                asking = self._visitor.asking
+                waits = [
+                    await self._writer.offer(intent, new, asking=intent.version in asking)
+                    for intent, new in found
+                ]
                 wait = min([STUCK_SECONDS, *waits])
             await asyncio.sleep(JUDGE_SECONDS)
 
@@ -193,7 +206,7 @@ class Controller:
         own = self._numbers
         own.objects.set(len(self._store.known))
         own.nodes.set(len(self._nodes.objects))
-        own.visits_waiting.set(self._visitor.asking)
+        own.visits_waiting.set(self._visitor.waiting)
         own.watch_behind.set(self._store.behind_seconds)
         states = Counter(_state(agent) for agent in self._visitor.agents.values())
         for state in ("answering", "unreachable", "behind", "unknown"):
@@ -269,7 +282,7 @@ def _namespace(chosen: options.Options) -> str:
 
 
 def run(chosen: options.Options) -> int:
-    """Runs a controller until SIGINT or SIGTERM; returns the exit status. Raises StartError."""
+    """Runs a controller until SIGINT or SIGTERM; returns the exit status. Raises ControllerError."""
     controller_of = (_access(chosen), _namespace(chosen))
 
     async def main() -> None:

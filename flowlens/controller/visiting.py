@@ -92,6 +92,7 @@ class Visitor:
         self._scheme = "http" if chosen.agents_tls == "off" else "https"
         self._queue: asyncio.Queue[Agent] = asyncio.Queue()
         self._woken = asyncio.Event()
+        self._wake_at = 0.0
 
     def follow(self, found: Mapping[str, str]) -> None:
         """Where agents are now, by node. A new address is a new agent, asked at once."""
@@ -114,9 +115,14 @@ class Visitor:
         self._woken.set()
 
     @property
-    def asking(self) -> int:
+    def waiting(self) -> int:
         """Agents that wait for their turn."""
         return self._queue.qsize()
+
+    @property
+    def asking(self) -> set[Config]:
+        """What agents should run that were not asked since."""
+        return {one.wanted for one in self.agents.values() if one.wanted and one.is_behind and not one.looks}
 
     async def run(self) -> None:
         """For ever."""
@@ -124,11 +130,11 @@ class Visitor:
             for _ in range(self._chosen.concurrency):
                 group.create_task(self._work(session))
             while True:
-                next_due = self._enqueue(time.monotonic())
+                self._wake_at = self._enqueue(time.monotonic())
                 self._woken.clear()
                 # Not wait_for(): in Python 3.11 it loses a cancellation that comes together with the event.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.05, next_due - time.monotonic())):
+                    async with asyncio.timeout(max(0.05, self._wake_at - time.monotonic())):
                         await self._woken.wait()
 
     def _enqueue(self, now: float) -> float:
@@ -147,9 +153,11 @@ class Visitor:
     async def _work(self, session: aiohttp.ClientSession) -> None:
         while True:
             agent = await self._queue.get()
-            agent.queued = False
             if not agent.gone:
                 await self._visit(session, agent)
+            agent.queued = False  # not before: until its next date is set, it is due
+            if agent.due < self._wake_at:
+                self._woken.set()
 
     async def _visit(self, session: aiohttp.ClientSession, agent: Agent) -> None:
         began = time.monotonic()
@@ -171,7 +179,6 @@ class Visitor:
         agent.due = now + self._next_look(agent)
         if agent.wanted != wanted:
             agent.due = min(agent.due, now + SETTLE_SECONDS)
-        self._woken.set()
         if agent.seen != before and not agent.gone:
             self._changed()
 

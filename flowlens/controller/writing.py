@@ -23,16 +23,22 @@ logger = logging.getLogger(__name__)
 
 HOLD_SECONDS = 10.0
 """While nodes are still changing over, a status waits for them so long: one write instead of two."""
+LONGEST_HOLD_SECONDS = 60.0
+"""So long in all, where asking every agent for the first time after the change takes longer."""
 RETRY_SECONDS = 5.0
 FOREVER = 3600.0
 
 
 @dataclass(slots=True)
 class _Record:
-    """What was done for one object (by uid). Times are monotonic."""
+    """What was done for one object (by uid). Times are monotonic.
+
+    `asked_at`: when some of its agents still had to be asked for the first time.
+    """
 
     generation: int = 0
     pending_since: float | None = None
+    asked_at: float = 0.0
     next_write: float = 0.0
 
 
@@ -62,17 +68,21 @@ class Writer:
         """Objects that are gone."""
         self._records = {uid: record for uid, record in self._records.items() if uid in uids}
 
-    async def offer(self, intent: judgement.Intent, new: status.Status) -> float:
-        """Writes the status if it changed and may be written now; seconds until it is worth another try."""
+    async def offer(self, intent: judgement.Intent, new: status.Status, *, asking: bool) -> float:
+        """Writes the status if it changed and may be written now; seconds until it is worth another try.
+
+        `asking`: some of its agents were not asked yet since they should change.
+        """
         moment = datetime.datetime.now(datetime.UTC)
         wanted = wording.renewed(new, intent.status, moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        record = self._record(intent, wanted)
+        record = self._record(intent, wanted, asking=asking)
         if wanted == intent.status:
             return FOREVER
         now = self._clock()
         wait = record.next_write - now
         if record.pending_since is not None:
-            wait = max(wait, record.pending_since + HOLD_SECONDS - now)
+            hold_until = min(record.asked_at + HOLD_SECONDS, record.pending_since + LONGEST_HOLD_SECONDS)
+            wait = max(wait, hold_until - now)
         if wait > 0:
             return wait
         result = await self._write(intent, wanted)
@@ -84,14 +94,16 @@ class Writer:
                 await self._announce(intent, change, moment)
         return RETRY_SECONDS if failed else FOREVER
 
-    def _record(self, intent: judgement.Intent, wanted: status.Status) -> _Record:
+    def _record(self, intent: judgement.Intent, wanted: status.Status, *, asking: bool) -> _Record:
         record = self._records.setdefault(intent.uid, _Record())
         is_new = record.generation != intent.generation
         record.generation = intent.generation
         if not wanted.nodes.pending:
             record.pending_since = None
         elif is_new or record.pending_since is None:
-            record.pending_since = self._clock()
+            record.pending_since = record.asked_at = self._clock()
+        elif asking:
+            record.asked_at = self._clock()
         return record
 
     async def _write(self, intent: judgement.Intent, wanted: status.Status) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.controller import rules, world
 
@@ -54,3 +55,20 @@ def test_the_rules_in_the_documentation_are_the_ones_proven_here() -> None:
     for resource, verb in rules.grants():
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `{resource}` |")]
         assert f"`{verb}`" in row
+
+
+def test_the_chart_grants_exactly_these_rules() -> None:
+    text = (world.ROOT / "deploy" / "manifests" / "flow-lens.yaml").read_text()
+    roles = [
+        one
+        for one in yaml.safe_load_all(text)
+        if one and one["kind"] in ("Role", "ClusterRole") and "controller" in one["metadata"]["name"]
+    ]
+    granted = {one["metadata"].get("namespace", ""): one["rules"] for one in roles}
+    agents_namespace = next(name for name in granted if name not in ("", "default"))
+    assert len(roles) == 3
+    assert granted == {
+        "": rules.CLUSTER,
+        agents_namespace: rules.AGENTS_NAMESPACE,
+        "default": rules.DEFAULT_NAMESPACE,
+    }

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flowlens.controller import options, visiting
 from tests.controller import agents as simulated
+from tests.kube import pki
 
 Answerer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHOSEN = options.Options(sweep_seconds=0.2, timeout_seconds=0.5, concurrency=4)
@@ -19,13 +23,13 @@ CHOSEN = options.Options(sweep_seconds=0.2, timeout_seconds=0.5, concurrency=4)
 
 @contextlib.asynccontextmanager
 async def asking(
-    fleet: simulated.Agents, chosen: options.Options = CHOSEN
+    fleet: simulated.Agents, chosen: options.Options = CHOSEN, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[visiting.Visitor]:
     """A visitor at work; every agent has a port of its own on 127.0.0.1."""
     async with contextlib.AsyncExitStack() as stack:
         found = {}
         for agent in fleet.by_node.values():
-            server = await asyncio.start_server(_answerer(fleet, agent), "127.0.0.1", 0)
+            server = await asyncio.start_server(_answerer(fleet, agent), "127.0.0.1", 0, ssl=tls)
             stack.callback(server.close)
             found[agent.node] = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         visitor = visiting.Visitor(chosen, lambda: None, lambda *_: None)
@@ -114,6 +118,18 @@ def test_a_port_where_nobody_listens_is_told_as_such() -> None:
     asyncio.run(main())
 
 
+def test_a_sweep_asks_each_agent_once() -> None:
+    async def main() -> None:
+        many = fleet(*[f"n{number}" for number in range(200)])
+        async with asking(many, options.Options(sweep_seconds=3600, concurrency=8)) as visitor:
+            await until(lambda: all(one.seen.config for one in visitor.agents.values()), "all answered")
+            visitor.expect({"n0": ("one", 1)})
+            await until(lambda: many["n0"].asked > 1, "one is asked again")
+        assert [one.asked for one in many.by_node.values()][1:] == [1] * 199
+
+    asyncio.run(main())
+
+
 def test_silent_agents_do_not_hold_more_connections_than_allowed() -> None:
     async def main() -> None:
         many = fleet(*[f"n{number}" for number in range(20)])
@@ -155,3 +171,40 @@ def test_a_new_address_is_a_new_agent_and_a_vanished_one_is_forgotten() -> None:
             assert not visitor.agents
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("tls", "name", "problem"),
+    [
+        ("verify", "agents.test", ""),
+        ("insecure", "", ""),
+        ("verify", "", "its certificate is not verified"),
+        ("verify", "others.test", "its certificate is not verified"),
+    ],
+)
+def test_agents_that_serve_tls_are_known_by_the_name_in_their_certificate(
+    tmp_path: Path, tls: str, name: str, problem: str
+) -> None:
+    ca = pki.authority()
+    pair = pki.leaf(ca, "agent", hosts=("agents.test",))
+    (tmp_path / "ca.crt").write_bytes(ca.certificate_pem)
+    (tmp_path / "agent.pem").write_bytes(pair.certificate_pem + pair.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "agent.pem")
+    chosen = replace(CHOSEN, agents_tls=tls, agents_ca=tmp_path / "ca.crt", agents_server_name=name)
+
+    async def main() -> None:
+        async with asking(fleet("n1"), chosen, context) as visitor:
+            agent = visitor.agents["n1"]
+            await until(lambda: agent.seen.config or agent.seen.problem, "an answer")
+            assert agent.seen.problem.startswith(problem)
+            assert bool(agent.seen.problem) == bool(problem)
+
+    asyncio.run(main())
+
+
+def test_a_ca_file_that_is_none_says_which_flag_to_mend(tmp_path: Path) -> None:
+    chosen = replace(CHOSEN, agents_tls="verify", agents_ca=tmp_path / "missing.crt")
+    visitor = visiting.Visitor(chosen, lambda: None, lambda *_: None)
+    with pytest.raises(options.StartError, match=r"--agents-ca: CA .*missing\.crt"):
+        asyncio.run(visitor.run())

@@ -57,8 +57,8 @@ class Desk:
     def _written(self, one: judgement.Intent, new: status.Status) -> None:
         self.object = replace(one, status=new)
 
-    def offer(self, **seen: sighting.Sighting) -> float:
-        return asyncio.run(self.writer.offer(self.object, judged(seen, one=self.object)))
+    def offer(self, *, asking: bool = False, **seen: sighting.Sighting) -> float:
+        return asyncio.run(self.writer.offer(self.object, judged(seen, one=self.object), asking=asking))
 
 
 @pytest.fixture
@@ -103,6 +103,15 @@ def test_nodes_that_do_not_change_over_are_told_after_a_while(desk: Desk) -> Non
     desk.now += writing.HOLD_SECONDS
     desk.offer(n1=runs("x"), n2=runs("x"))
     assert desk.server.patches[0][1]["status"]["nodes"]["pending"] == 2
+
+
+def test_a_sweep_that_takes_longer_is_waited_for_but_not_for_ever(desk: Desk) -> None:
+    start = desk.now
+    while not desk.server.patches:
+        desk.offer(asking=True, n1=runs("x"), n2=runs("x"))
+        desk.now += 1
+        assert desk.now - start < 100
+    assert desk.now - start == pytest.approx(writing.LONGEST_HOLD_SECONDS, abs=1.5)
 
 
 def test_a_failed_write_is_tried_again_sooner_and_announces_nothing() -> None:
