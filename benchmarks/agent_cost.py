@@ -24,9 +24,9 @@ limits: {maxSeries: 100000, maxFlows: 65536}
 def run() -> None:
     """Prints one line per figure."""
     _starts()
+    _idle()
+    _owners(1000)
     with tempfile.TemporaryDirectory() as folder:
-        _idle()
-        _owners(1000)
         _flows(Path(folder))
 
 

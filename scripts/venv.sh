@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-requirements=requirements.txt
-[ "${1:-run}" = test ] && requirements=requirements-dev.txt
+requirements="requirements.txt"
+[ "${1:-run}" = test ] && requirements="requirements-dev.txt"
 if [ ! -x .venv/bin/python ]; then
 	python=$(command -v python3)
 	"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {

@@ -72,6 +72,7 @@ class Agent:
         folder: Path,
         spec: dict[str, Any] | str | None = None,
         flags: Sequence[str] = (),
+        *,
         before: Sequence[str] = (),
         port: int = 0,
         wait: bool = True,

@@ -73,7 +73,7 @@ def test_other_series_never_go_down_while_limits_and_labels_change(
     start_agent: StartAgent, place: Place
 ) -> None:
     agent = start_agent(_spec(FLOWS, maxFlows=10, maxSeries=30))
-    before = 0
+    before = 0.0
     for labels, limits in (
         (FLOWS, {"maxFlows": 10, "maxSeries": 30}),
         (["dst_port"], {"maxFlows": 5, "maxSeries": 20}),

@@ -70,8 +70,8 @@ class ConfigMap:
 
 @pytest.mark.parametrize("way", ["rename", "write in place", "ConfigMap"])
 def test_a_changed_file_is_followed_within_two_seconds(way: str, agent: process.Agent, place: Place) -> None:
-    config_map = ConfigMap(agent.file) if way == "ConfigMap" else None
-    change = {"rename": agent.replace, "write in place": agent.overwrite}.get(way) or config_map.publish
+    ways = {"rename": agent.replace, "write in place": agent.overwrite}
+    change = ways.get(way) or ConfigMap(agent.file).publish
     place.run(traffic.exchange, "127.0.0.1", 5)
     change({"defaults": {"labels": ["workload", "ip_version"]}})
     agent.applied(lambda: agent.scrape().by("connect", "ip_version", workload=place.name) == {("4",): 5})
@@ -99,7 +99,10 @@ def test_metrics_that_a_change_does_not_name_keep_their_values(agent: process.Ag
 
 def _settled(agent: process.Agent, place: Place, connections: int) -> pages.Page:
     """A page that has seen both ends of so many connections close."""
-    ended = lambda: agent.scrape().sum("connection_duration", workload=place.name)  # noqa: E731
+
+    def ended() -> float:
+        return agent.scrape().sum("connection_duration", workload=place.name)
+
     process.until(lambda: ended() == 2 * connections, "all closed")
     return agent.scrape()
 
