@@ -6,3 +6,4 @@ cd "$(dirname "$0")/.."
 lock=(.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 --universal pyproject.toml)
 "${lock[@]}" --extra build -o requirements.txt
 "${lock[@]}" --all-extras -o requirements-dev.txt
+"${lock[@]}" --extra controller -c requirements.txt -o requirements-controller.txt # for the controller's image

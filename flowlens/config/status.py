@@ -66,7 +66,9 @@ class NodeCounts(Part, frozen=True):
     applied: Annotated[Count, Meta(description="Of these, nodes that run this generation.")] = 0
     pending: Annotated[Count, Meta(description="Of these, nodes whose agent still runs something older.")] = 0
     failed: Annotated[Count, Meta(description="Of these, nodes whose agent could not apply it.")] = 0
-    unreachable: Annotated[Count, Meta(description="Of these, nodes whose agent does not answer, or that have none.")] = 0
+    unreachable: Annotated[
+        Count, Meta(description="Of these, nodes whose agent does not answer, or that have none.")
+    ] = 0
 
 
 class Failure(Part, frozen=True):
