@@ -123,33 +123,19 @@ class Server(apiserver.ApiServer):
     def unconfigure(self, *names: str) -> None:
         """Deletes objects; when none is named all but those labelled KEEP, with one request."""
         everything = f"{objects.FLOW_LENS_CONFIGS.path}?labelSelector=%21{KEEP}"
-        what = ("flc", *names) if names else ("--raw", everything)
-        self.kubectl("delete", *what)
+        if names:
+            self.kubectl("delete", "flc", *names)
+            return
+        everything = f"{objects.FLOW_LENS_CONFIGS.path}?labelSelector=%21{KEEP}"
+        # 429 for a moment after the CRD's schema changed.
+        until(lambda: self._kubectl("delete", "--raw", everything).returncode == 0, "all objects deleted")
 
     # who agents are --------------------------------------------------------------------------------
 
     def agent_account(self, rules: Sequence[dict[str, Any]] | None = None) -> Path:
         """A kubeconfig of a new service account with the chart's ClusterRole, or with other rules."""
         name = f"agent-{next(_numbers)}"
-        role = {"kind": "ClusterRole", "name": name}
-        subject = {"kind": "ServiceAccount", "name": name, "namespace": ACCOUNTS}
-        rbac = "rbac.authorization.k8s.io/v1"
-        self.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": ACCOUNTS}},
-            {
-                "apiVersion": rbac,
-                "kind": "ClusterRole",
-                "metadata": {"name": name},
-                "rules": list(chart_rules() if rules is None else rules),
-            },
-            {
-                "apiVersion": rbac,
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", **role},
-                "subjects": [subject],
-            },
-        )
+        self.apply(*account_manifests(name, chart_rules() if rules is None else rules))
         return self._kubeconfig_of(name)
 
     def refuses(self, token: str) -> bool:
@@ -184,6 +170,29 @@ def manifest(name: str, spec: dict[str, Any]) -> str:
             "spec": spec,
         }
     )
+
+
+def account_manifests(name: str, rules: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A service account, and a ClusterRole of these rules that is bound to it."""
+    account = {"name": name, "namespace": ACCOUNTS}
+    group = "rbac.authorization.k8s.io"
+    role = {"kind": "ClusterRole", "name": name}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": list(rules),
+        },
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, **role},
+            "subjects": [{"kind": "ServiceAccount", **account}],
+        },
+    ]
 
 
 def chart_rules() -> list[dict[str, Any]]:

@@ -139,7 +139,9 @@ def test_host_processes_are_in_or_out(stage: Stage) -> None:
 
 def test_pod_labels_become_metric_labels_and_follow_the_pod(stage: Stage) -> None:
     visit(stage.red, stage.blue)
-    stage.apply({"podLabels": ["color", "a/b.c"], "includeHost": False})
+    stage.apply(
+        {"podLabels": ["color", "a/b.c"], "includeHost": False, "namespaces": {"include": ["fields-*"]}}
+    )
     wanted = {("red", "x"): opened(stage.red), ("blue", ""): opened(stage.blue)}
     stage.expect(wanted, "connect", "label_color", "label_a_b_c")
     stage.blue.label("color=navy")
