@@ -148,13 +148,11 @@ def test_who_should_change_is_asked_soon_and_again_until_it_did() -> None:
         slow = options.Options(sweep_seconds=60, timeout_seconds=1)
         async with asking(both, slow) as visitor:
             await until(lambda: all(one.asked for one in both.by_node.values()), "first look")
-            began = time.monotonic()
             visitor.expect({"n1": ("one", 1)})
-            await until(lambda: both["n1"].asked > 2, "two more looks")
+            await until(lambda: both["n1"].asked > 2, "two more looks, long before the next sweep", 20)
             assert visitor.agents["n1"].is_behind
             both.follow("one", 1)
-            await until(lambda: not visitor.agents["n1"].is_behind, "the change is seen")
-            assert time.monotonic() - began < 10
+            await until(lambda: not visitor.agents["n1"].is_behind, "the change is seen", 20)
             assert both["n2"].asked == 1, "nobody else was asked"
 
     asyncio.run(main())
