@@ -162,16 +162,20 @@ def test_what_changed_during_a_partition_is_in_force_soon_after_it(
 def test_a_watch_whose_version_the_server_has_forgotten_lists_again(
     server: Server, start_agent: StartAgent
 ) -> None:
+    """Meanwhile the object was made anew, with the same name and generation."""
     agent = start_agent()
     server.configure("steady", BY_NAMESPACE)
-    agent.wait("steady")
+    agent.wait("steady", 1)
     process.until(agent.connected, "all watches")
     with agent.asleep():
-        server.configure("steady", BY_POD)
+        server.unconfigure("steady")
         with away(server):
             pass
-        generation = server.configure("steady", {**BY_POD, "includeHost": False})
-    agent.wait("steady", generation, BACK_SECONDS)
+        assert (
+            server.configure("steady", {"defaults": {"enabled": False}, "metrics": [{"name": "accept"}]}) == 1
+        )
+    process.until(lambda: agent.config["metrics"] == ["accept"], "the new object in force", BACK_SECONDS)
+    assert agent.holds == ("steady", 1)
     assert agent.watches["flowlensconfigs"]["lists"] == 2
     assert "listing again" in agent.log
     assert "410" in agent.log or "too old resource version" in agent.log
