@@ -91,6 +91,11 @@ class Observer:
         with self._lock:
             self._learn_cgroups()
 
+    def nudge(self) -> None:
+        """Names of new containers are asked for before they are needed: they may be gone when somebody scrapes."""
+        with self._lock:
+            self.identity.nudge()
+
     def apply(self, node: config.NodeConfig) -> None:
         """Puts a configuration in force without losing or counting twice a single event."""
         with self._lock:

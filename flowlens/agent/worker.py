@@ -73,6 +73,7 @@ class Worker:
                 return
             if self._seen.tracer.cgroups.fd in ready:
                 self._guarded("learn cgroups", self._seen.learn_cgroups)
+            self._guarded("name new containers", self._seen.nudge)
             self._guarded("look at the configuration", self._follow)
             if self._round_at - tended_at >= self._seen.tend_seconds:
                 tended_at = self._round_at

@@ -61,6 +61,11 @@ class Identity:
         if self._pods is not None:
             self._pods.announce(path)
 
+    def nudge(self) -> None:
+        """Due about once a second: names of new containers are asked for while they can be had."""
+        if self._pods is not None:
+            self._pods.nudge()
+
     def workload(self, owner: naming.Owner) -> naming.Workload | None:
         """The owner's workload; None: a name is expected within seconds, hold the row back."""
         answer = self._answers.get(owner)

@@ -16,6 +16,9 @@ from flowlens.identity import naming
 
 HOLD_SECONDS = 10.0
 """How long a pod's numbers wait for its name: the kubelet's list is read every 10 s."""
+YOUNG_SECONDS = 6.0
+"""How long a new container's name is asked for actively: the kubelet's list has its id a second or two after its start,
+and a container may be gone, and its pod deleted, before anybody scrapes."""
 REMEMBER_SECONDS = 900.0
 MOST_PODS = 8_192
 """Pods remembered after their last use; a node runs some hundreds."""
@@ -81,6 +84,9 @@ class Pods:
         self._announced: cachetools.TTLCache[str, None] = cachetools.TTLCache(
             MOST_PODS, REMEMBER_SECONDS, clock
         )
+        self._young: cachetools.TTLCache[cgroup_path.Pod, None] = cachetools.TTLCache(
+            MOST_PODS, YOUNG_SECONDS, clock
+        )
         self._waiting_since: cachetools.TTLCache[cgroup_path.Pod, float] = cachetools.TTLCache(
             MOST_PODS, REMEMBER_SECONDS, clock
         )
@@ -88,8 +94,22 @@ class Pods:
     def announce(self, path: str) -> None:
         """A cgroup was made: if it is of a pod of ours that nobody knows, ask for it now."""
         pod = cgroup_path.parse(path).pods[-1:]
-        if pod and self._is_ours(path) and self._info(pod[0].uid) is None:
+        if not pod or not self._is_ours(path):
+            return
+        if pod[0].container_id:
+            self._young[pod[0]] = None
+        if self._info(pod[0].uid) is None:
             self._announced[pod[0].uid] = None
+            self._source.request_refresh()
+
+    def nudge(self) -> None:
+        """Asks for the names of young containers again; due about once a second. (A sandbox never gets one.)"""
+        self._young.expire()
+        for pod in list(self._young):
+            info = self._info(pod.uid)
+            if info is not None and pod.container_id in info.containers:
+                del self._young[pod]
+        if self._young:
             self._source.request_refresh()
 
     def verdict(self, path: str) -> Verdict:

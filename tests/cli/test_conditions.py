@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import platform
 import socket
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowlens.cli import conditions
+from flowlens.kernel import core
 
 from . import stand_in
 
@@ -111,7 +111,7 @@ def test_kernels_older_than_the_engine_are_warned_of(
 def test_programs_that_were_not_built_are_told_with_how_to(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(importlib.resources, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(core, "__file__", str(tmp_path / "kernel" / "core.py"))
     found = conditions.programs()
     assert (found.state, found.remedy) == (FAILED, "build it with `make bpf` (needs clang 14 or newer)")
 

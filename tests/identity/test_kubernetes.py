@@ -369,3 +369,29 @@ def test_on_a_v1_only_node_a_host_process_is_the_host(build: conftest.Build) -> 
     found = host.identity.workload(identity.Owner(1, 4026531956, 700))
     assert found is not None
     assert (found.workload, found.workload_kind) == ("kubelet.service", "Host")
+
+
+def test_a_new_containers_name_is_asked_for_until_the_list_has_it(build: conftest.Build) -> None:
+    pods = fakes.Pods(fakes.Pod(containers={}))
+    host = build(fakes.WEB_PATH, pods=pods)
+    host.identity.cgroup_created(host.owner(fakes.WEB_PATH).cgroup, fakes.WEB_PATH)
+    asked = []
+    for _ in range(3):
+        host.clock.advance(1)
+        host.identity.nudge()
+        asked.append(pods.refreshes)
+    assert asked[0] < asked[1] < asked[2]
+
+    pods.known[fakes.WEB_UID] = fakes.Pod()
+    host.identity.nudge()
+    assert pods.refreshes == asked[2]
+
+
+def test_a_container_that_never_gets_a_name_is_not_asked_for_for_ever(build: conftest.Build) -> None:
+    pods = fakes.Pods(fakes.Pod(containers={}))
+    host = build(fakes.WEB_PATH, pods=pods)
+    host.identity.cgroup_created(host.owner(fakes.WEB_PATH).cgroup, fakes.WEB_PATH)
+    host.clock.advance(60)
+    before = pods.refreshes
+    host.identity.nudge()
+    assert pods.refreshes == before

@@ -72,7 +72,7 @@ def install() -> None:
 
 def go_version() -> tuple[int, ...]:
     """Of the go in PATH, () without one."""
-    if shutil.which("go") is None:
+    if shutil.which("go", path=search_path()) is None:
         return ()
     told = subprocess.run(["go", "env", "GOVERSION"], check=True, capture_output=True, text=True).stdout
     return tuple(int(part) for part in told.strip().removeprefix("go").split(".") if part.isdecimal())

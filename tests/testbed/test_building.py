@@ -124,6 +124,7 @@ def test_requirements_install_only_what_is_missing(monkeypatch: pytest.MonkeyPat
 
     installed: list[list[str]] = []
     monkeypatch.setattr(shutil, "which", there)
+    monkeypatch.setattr(requirements, "go_version", lambda: requirements.GO_VERSION)
     monkeypatch.setattr(subprocess, "run", lambda argv, **_: installed.append(argv))
     requirements.install()
     assert installed[-1][-1] == "nftables"
