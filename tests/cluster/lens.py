@@ -99,8 +99,15 @@ class Lens:
         try:
             self.cluster.wait(there, f"{metric}{labels} to be {count}", NAMED_WITHIN_SECONDS)
         except deadline.LateError as late:
-            unnamed = self.by("cause", "flow_lens_unattributed_total")
-            raise AssertionError(f"{late}; it is {seen}, unattributed: {unnamed}") from late
+            raise AssertionError(f"{late}; it is {seen}\n{self.explanation(**labels)}") from late
+
+    def explanation(self, **labels: str) -> str:
+        """What may tell why a number is not as expected: unnamed events, sources of names, what else is there."""
+        lines = [f"unattributed: {self.by('cause', 'flow_lens_unattributed_total')}"]
+        lines += [f"{node.name}: pods {self.status(node)['pods']}" for node in self.cluster.nodes]
+        near = {"namespace": labels["namespace"]} if "namespace" in labels else {}
+        lines += [f"{found} {value:g}" for found, value in self.samples("connect_total", **near)][:20]
+        return "\n".join(lines)
 
 
 def _calm(check: Callable[[], bool]) -> bool:

@@ -48,7 +48,19 @@ def test_a_job_of_two_seconds_is_named_after_it_is_gone(cluster: Cluster, lens: 
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs/brief"
     cluster.wait(lambda: cluster.api(path).status == 404, "the Job to be done and deleted", 60)
     lens.expect(10, "connect_total", namespace=namespace, workload="brief", workload_kind="Job")
-    lens.expect(10, "connect_total", namespace=namespace, container="main")
+
+
+def test_the_container_of_a_brief_job_is_named_although_nobody_scraped_meanwhile(
+    cluster: Cluster, lens: Lens, namespace: str
+) -> None:
+    """The kubelet tells a container's id a second after its start, and forgets the pod soon after its end."""
+    url = f"http://{serve(cluster, namespace)['status']['podIP']}/"
+    brief = {"template": template(["sh", "-c", fetch(url, 5) + "; sleep 2"], "brief", restartPolicy="Never")}
+    spec = {**brief, "parallelism": 4, "completions": 4, "ttlSecondsAfterFinished": 0}
+    cluster.apply(manifest("Job", "batch/v1", namespace, "brief", spec))
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs/brief"
+    cluster.wait(lambda: cluster.api(path).status == 404, "the Job to be done and deleted", 60)
+    lens.expect(20, "connect_total", namespace=namespace, workload="brief", container="main")
 
 
 def test_a_cronjobs_run_belongs_to_the_cronjob(cluster: Cluster, lens: Lens, namespace: str) -> None:

@@ -1,4 +1,7 @@
-"""Parts of the cluster stop, die or refuse: numbers stay exact, names stay right, and agents recover by themselves."""
+"""Parts of the cluster stop, die or refuse: numbers stay exact, names stay right, and agents recover by themselves.
+
+Named so that it runs last: a kubelet takes most of a minute to get over an API server that was away for one.
+"""
 
 from __future__ import annotations
 
@@ -142,10 +145,16 @@ def test_a_minute_without_api_server_costs_nothing(
     finally:
         cluster.start("kube-apiserver")
         cluster.wait_for_api_server()
-    cluster.wait_for_nodes()
+    cluster.wait(lambda: all_watching(lens), "all agents to watch the API server again", 60)
     latecomer(cluster, lens, namespace, url)
     for pod in pair.values():
         agrees_with_the_kernel(lens, pod)
+
+
+def all_watching(lens: Lens) -> bool:
+    """Whether every agent's watches are connected."""
+    watches = [watch for node in lens.cluster.nodes for watch in lens.status(node)["watches"].values()]
+    return all(watch["connected"] for watch in watches)
 
 
 def await_connects(cluster: Cluster, agent: str, namespace: str, count: int) -> None:
