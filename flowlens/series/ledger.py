@@ -6,6 +6,7 @@ Not thread-safe: whoever reads the kernel owns it. Seconds are those of one mono
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,7 +127,9 @@ class Ledger:
         if self._config is None:
             return []
         self._store.namer.forget()
-        return expiry.expire(self._store, self._second(now - self._config.stale_after_seconds), self._alive)
+        # Not clamped as `_second` does: while the ledger is younger than staleAfter nothing is stale.
+        before = math.floor(now - self._config.stale_after_seconds - self._start)
+        return expiry.expire(self._store, before, self._alive)
 
     def views(self) -> Iterator[View]:
         """The series of every metric that is on, in the catalogue's order."""

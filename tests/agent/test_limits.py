@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -96,11 +97,13 @@ def test_flows_that_stand_still_are_forgotten_and_their_map_has_room_again(
 ) -> None:
     spec = _spec(["src_port"])
     agent = start_agent({**spec, "defaults": {**spec["defaults"], "staleAfter": "10s"}})
+    began = time.monotonic()
     place.run(visits.exchange_at, "127.0.0.1", PORT, 30)
     shown = agent.scrape()
     assert len(shown.rows("ebpf_tcp_connect_total")) == 30
     assert shown.own("map_entries", map="flows") >= 60
     process.until(lambda: not agent.scrape().rows("ebpf_tcp_connect_total"), "still flows gone", 40)
+    assert time.monotonic() - began >= 10
     assert agent.scrape().own("map_entries", map="flows") == 0
     place.run(visits.exchange_at, "127.0.0.1", PORT, 5)
     assert agent.scrape().sum("connect") == 5

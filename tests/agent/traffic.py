@@ -31,12 +31,21 @@ def listen_at(address: str, port: int) -> None:
 
 
 def exchange_at(address: str, port: int, count: int) -> None:
-    """`count` connections one after the other to a server at `port`, closed by both ends."""
+    """`count` connections one after the other to a server at `port`, each closed orderly, the client first."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, port), family=family, backlog=128) as server:
         for _ in range(count):
-            with socket.create_connection((address, port), timeout=10):
-                server.accept()[0].close()
+            _once(server)
+
+
+def _once(server: socket.socket) -> None:
+    """One connection that waits for no timer: a delayed ACK would close it whenever the machine finds the time."""
+    with (
+        socket.create_connection(server.getsockname()[:2], timeout=10) as client,
+        server.accept()[0] as accepted,
+    ):
+        client.shutdown(socket.SHUT_WR)
+        assert accepted.recv(1) == b""
 
 
 def refused_at(address: str, port: int, count: int) -> None:
@@ -54,7 +63,6 @@ def visit_from_cgroups(parent: str, count: int, port: int) -> None:
             cgroup = Path(parent, f"visit-{number}")
             cgroup.mkdir()
             (cgroup / "cgroup.procs").write_text("0")
-            with socket.create_connection(("127.0.0.1", port), timeout=10):
-                server.accept()[0].close()
+            _once(server)
             Path(parent, "cgroup.procs").write_text("0")
             cgroup.rmdir()

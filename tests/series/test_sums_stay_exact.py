@@ -183,7 +183,9 @@ class ForgetfulKernel(Kernel):
         gone = [key for key in self.rows if key.packed in packed and is_deleted]
         final = {key: self.rows.pop(key) for key in gone}
         if is_told:
-            self.ledger.retire(kr.table(final), self.now)
+            for flow in (False, True):  # a table holds keys of one length
+                part = {key: count for key, count in final.items() if key.flow is flow}
+                self.ledger.retire(kr.table(part), self.now)
         elif final:
             self.ledger.update(kr.read(self.rows), self.now)
 
