@@ -250,6 +250,12 @@ MAP_ERRORS = _health(
     "map",
     "errno",
 )
+MISSED_RUNS = _health(
+    "program_missed_runs_total",
+    Kind.COUNTER,
+    "Events that a program did not see because they interrupted it (the kernel's recursion_misses).",
+    "probe",
+)
 SERIES = _health("series", Kind.GAUGE, "Time series exposed, by metric.", "metric")
 SERIES_COLLAPSED = _health(
     "series_collapsed_total",
@@ -292,6 +298,7 @@ HEALTH: tuple[HealthMetric, ...] = (
     MAP_ENTRIES,
     MAP_CAPACITY,
     MAP_ERRORS,
+    MISSED_RUNS,
     SERIES,
     SERIES_COLLAPSED,
     UNATTRIBUTED,

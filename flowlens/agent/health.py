@@ -43,6 +43,7 @@ def families(seen: observer.Observer, state: ConfigState) -> Iterator[exposition
     yield _family(metrics.MAP_CAPACITY, _by("map", tracer.capacities()))
     losses = tracer.losses().items()
     yield _family(metrics.MAP_ERRORS, [({"map": name, "errno": errno}, n) for (name, errno), n in losses])
+    yield _family(metrics.MISSED_RUNS, _by("probe", tracer.missed_runs()))
     yield _family(metrics.SERIES, _by("metric", ledger.series))
     yield _family(metrics.SERIES_COLLAPSED, _by("metric", ledger.collapsed))
     unnamed = ledger.unattributed.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from flowlens import metrics
 from flowlens.kernel import cgroup_events, core, errors, layout, libbpf, maps, probes, reading
@@ -97,6 +98,13 @@ class Tracer:
         """What did not fit, by (map, errno), since the start."""
         fd = self._maps["losses"]
         return {what: maps.lookup_u64(fd, index) for index, what in enumerate(layout.LOSSES)}
+
+    def missed_runs(self) -> Mapping[str, int]:
+        """By hook: events that the kernel kept from its program, because they interrupted it on the same CPU.
+
+        `recursion_misses` of the program's fdinfo (since 5.12); 0 where the kernel does not tell.
+        """
+        return {hook: _recursion_misses(fd) for hook, fd in self._loaded.programs.items()}
 
     def entries(self) -> Mapping[str, int]:
         """Rows at the last read, by map."""
@@ -234,3 +242,11 @@ class Tracer:
 
 def _u32(number: int) -> bytes:
     return number.to_bytes(4, "little")
+
+
+def _recursion_misses(fd: int) -> int:
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "recursion_misses":
+            return int(value)
+    return 0

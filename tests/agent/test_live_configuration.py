@@ -21,6 +21,8 @@ pytestmark = pytest.mark.kernel
 Spec = dict[str, Any]
 WORKLOAD: Spec = {"labels": ["workload"]}
 PORT, CHANGES = 4712, 5
+UNSEEN_CLOSES = 4
+"""Of 400,000 at most: events that interrupt our own program; see docs/limits.md."""
 EVERYTHING: Spec = {"defaults": WORKLOAD}
 
 
@@ -123,12 +125,13 @@ def test_sums_stay_exact_while_labels_change_every_200_ms_under_traffic(
         place.finish()
     assert agent.generation >= CHANGES
     agent.follow({"defaults": {"labels": ["ip_version"]}, **only})
-    process.until(lambda: agent.scrape().sum("connection_duration") == 2 * connections, "all closed")
+    process.until(lambda: agent.scrape().sum("connections") <= UNSEEN_CLOSES, "all closed")
     page, snmp = agent.scrape(), place.snmp()
     assert page.sum("connect") == snmp["ActiveOpens"] == connections
     assert page.sum("accept") == snmp["PassiveOpens"] == connections
     assert page.sum("connect_duration") == connections
-    assert page.sum("connections") == 0
+    # Every close is counted once, in the gauge and in the histogram.
+    assert page.sum("connection_duration") + page.sum("connections") == 2 * connections
     assert page.own("map_errors_total", map="totals") == 0
 
 
