@@ -120,6 +120,7 @@ def test_sums_stay_exact_while_labels_change_every_200_ms_under_traffic(
     while agent.generation < CHANGES and connections < 200_000:
         place.start(visits.exchange_at, "127.0.0.1", PORT, 2_000)
         connections += 2_000
+        agent.replace({"defaults": {"labels": next(label_sets)}, **only})
         while not place.done_within(0.2):
             agent.replace({"defaults": {"labels": next(label_sets)}, **only})
         place.finish()

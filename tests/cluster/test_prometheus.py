@@ -59,7 +59,10 @@ def test_a_workloads_connects_are_found_by_namespace_and_workload(
 def test_series_carry_the_labels_of_the_workload_and_none_of_the_agent(
     cluster: Cluster, prometheus: monitoring.Monitoring
 ) -> None:
-    prometheus.wait_for('ebpf_tcp_connect_total{workload_kind="Host"}')
+    everywhere = (
+        f'count(count by (node) (ebpf_tcp_connect_total{{workload_kind="Host"}})) == {len(cluster.nodes)}'
+    )
+    prometheus.wait_for(everywhere)
     agents = f'ebpf_tcp_connect_total{{pod=~"{RELEASE}-.*",workload!="{RELEASE}",workload!="{RELEASE}-controller"}}'
     assert prometheus.query(agents) == []
     host = prometheus.query('ebpf_tcp_connect_total{workload_kind="Host"}')
