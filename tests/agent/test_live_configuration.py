@@ -22,7 +22,7 @@ Spec = dict[str, Any]
 WORKLOAD: Spec = {"labels": ["workload"]}
 PORT, CHANGES = 4712, 5
 UNSEEN_CLOSES = 4
-"""Of 400,000 at most: events that interrupt our own program; see docs/limits.md."""
+"""Of 400,000 at most: events that reach no tracer; docs/limits.md names the two causes that were seen."""
 EVERYTHING: Spec = {"defaults": WORKLOAD}
 
 

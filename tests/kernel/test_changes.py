@@ -21,7 +21,7 @@ from tests.kernel.namespace import Process
 
 pytestmark = pytest.mark.kernel
 UNSEEN_CLOSES = 2
-"""Of 20,000: events that interrupt our own program are kept from it by the kernel; see docs/limits.md."""
+"""Of 20,000: events that reach no tracer; docs/limits.md names the two causes that were seen."""
 CPUS = os.cpu_count() or 1
 """The limit is checked without a lock: each CPU may be one too many."""
 
