@@ -4,36 +4,6 @@
 #ifndef FL_CONNECTIONS_H
 #define FL_CONNECTIONS_H
 
-enum { FAILED_REFUSED, FAILED_TIMEOUT, FAILED_UNREACHABLE, FAILED_RESET, FAILED_ABORTED, FAILED_OTHER };
-enum { FL_ENETUNREACH = 101, FL_ECONNRESET = 104, FL_ETIMEDOUT = 110, FL_ECONNREFUSED = 111, FL_EHOSTUNREACH = 113 };
-
-/* No error on the socket: either it was reported before, and reading it cleared it (since 6.9 an ICMP unreachable no longer ends
- * the attempt, commit 0a8de364ff7a, and the kernel does not count it as AttemptFails), or the application gave up
- * (tcp_disconnect() sets ECONNRESET only after this event); but a socket that never sent its SYN failed inside connect(), for
- * want of a free local port for example. */
-static __always_inline u16 failure_of(struct sock *sk, struct tcp_sock *tp, struct fl_socket *s)
-{
-	int error = FIELD(sk, sk_err);
-
-	if (!error && s)
-		error = s->error;
-	switch (error) {
-	case 0:
-		return FIELD(tp, segs_out) ? FAILED_ABORTED : FAILED_OTHER;
-	case FL_ECONNREFUSED:
-		return FAILED_REFUSED;
-	case FL_ETIMEDOUT:
-		return FAILED_TIMEOUT;
-	case FL_EHOSTUNREACH:
-	case FL_ENETUNREACH:
-		return FAILED_UNREACHABLE;
-	case FL_ECONNRESET:
-		return FAILED_RESET;
-	default:
-		return FAILED_OTHER;
-	}
-}
-
 /* skc_num is 0 before the kernel has chosen a port and again at ->CLOSE (inet_put_port()); inet_sport keeps it. */
 static __always_inline u16 local_port_of(struct sock *sk, struct tcp_sock *tp)
 {
@@ -58,7 +28,7 @@ static __always_inline void mark_open(struct fl_settings *set, struct fl_socket 
 	int mine, how;
 
 	LOCK(s);
-	mine = !s->open && !s->closed;
+	mine = !s->open && s->told != TCP_CLOSE;
 	if (mine)
 		s->open = OPEN_COUNTED;
 	UNLOCK(s);
@@ -69,7 +39,7 @@ static __always_inline void mark_open(struct fl_settings *set, struct fl_socket 
 		s->open = how;
 }
 
-static __always_inline void unmark_open(struct fl_socket *s, u8 closed)
+static __always_inline void unmark_open(struct fl_socket *s)
 {
 	struct fl_key key = {};
 	u8 how;
@@ -77,7 +47,6 @@ static __always_inline void unmark_open(struct fl_socket *s, u8 closed)
 	LOCK(s);
 	how = s->open;
 	s->open = OPEN_NO;
-	s->closed |= closed;
 	UNLOCK(s);
 	if (how == OPEN_NO)
 		return;
@@ -111,8 +80,8 @@ static __always_inline int begin_connect(struct fl_settings *set, struct sock *s
 		s->retransmitted = FIELD(tp, total_retrans); /* a second connect() on a socket goes on from the first */
 		s->listener = 0;
 		s->open = OPEN_NO;
-		s->closed = 0;
 		s->error = 0;
+		s->told = TCP_SYN_SENT;
 		s->uncounted_connect = !port && (set->masks[METRIC_CONNECT] & FIELD_SRC_PORT);
 		if (s->uncounted_connect)
 			s->uncounted_connect = wanted(set, ROLE_CLIENT, port, ends.remote_port);
@@ -140,8 +109,8 @@ static __always_inline int begin_listen(struct fl_settings *set, struct sock *sk
 	s->listener = 1;
 	s->since_ns = 0;
 	s->open = OPEN_NO;
-	s->closed = 0;
 	s->uncounted_connect = 0;
+	s->told = TCP_LISTEN;
 	SOCKET_LISTENS(sockets, sk);
 	return 0;
 }
@@ -171,7 +140,6 @@ static __always_inline int accepted(struct fl_settings *set, struct sock *sk, st
 		s->pid = pid;
 		s->listener = 0;
 		s->open = OPEN_NO;
-		s->closed = 0;
 		s->uncounted_connect = 0;
 		s->since_ns = bpf_ktime_get_ns();
 		s->retransmitted = FIELD(tp, total_retrans); /* starts at the retransmissions of its SYN-ACK */
@@ -207,15 +175,13 @@ static __always_inline int connect_failed(struct fl_settings *set, struct sock *
 	struct fl_owner owner = {};
 	struct ends ends = {};
 
-	if (s)
+	if (s && s->owner.netns)
 		owner = s->owner;
 	else
 		owner_of(&owner, set, sk, ROLE_CLIENT, 0);
 	ends_of(&ends, &sk->__sk_common, owner.family, local_port_of(sk, tp), s ? s->pid : 0);
-	if (s) {
+	if (s)
 		count_late_connect(set, s, &ends);
-		s->closed = 1;
-	}
 	if (wanted(set, ROLE_CLIENT, ends.local_port, ends.remote_port))
 		count(set, &owner, METRIC_CONNECT_FAILURES, failure_of(sk, tp, s), 0, 1, 0, &ends);
 	return 0;
@@ -229,7 +195,7 @@ static __always_inline int ended(struct fl_settings *set, struct sock *sk, struc
 
 	ends_of(&ends, &sk->__sk_common, s->owner.family, local_port_of(sk, tp), s->pid);
 	count_late_connect(set, s, &ends);
-	unmark_open(s, 1);
+	unmark_open(s);
 	if (!wanted(set, s->owner.role, ends.local_port, ends.remote_port))
 		return 0;
 	if (since)
@@ -239,53 +205,63 @@ static __always_inline int ended(struct fl_settings *set, struct sock *sk, struc
 	return 0;
 }
 
+/* A connection opened or ended. An event is counted by whichever program is told of it first; the socket remembers that. */
+static __always_inline int opened_or_ended(struct sock *sk, int old, int new, int again)
+{
+	struct tcp_sock *tp = TCP(sk);
+	struct fl_settings *set;
+	struct fl_socket *s;
+	int client;
+
+	if (!tp)
+		return 0;
+	/* Made even for a socket that closes unknown to us, or the iterator could adopt it a moment later. */
+	s = old == TCP_SYN_RECV ? SOCKET_ACCEPTED(sockets, sk) : SOCKET_NEW(sockets, sk);
+	if (s ? s->told == new : again)
+		return 0;
+	set = settings_now();
+	if (!set)
+		return 0;
+	if (s)
+		s->told = new;
+	client = s && s->owner.role == ROLE_CLIENT;
+	if (new == TCP_CLOSE) {
+		if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && client)) /* the latter where both ends connected at once */
+			return connect_failed(set, sk, tp, s);
+		return s && !s->listener ? ended(set, sk, tp, s) : 0;
+	}
+	if (old == TCP_SYN_RECV && !client)
+		return accepted(set, sk, tp, s);
+	return client ? connected(set, sk, s) : 0;
+}
+
 HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 {
 	struct fl_settings *set;
-	struct fl_socket *s;
 	struct tcp_sock *tp;
 
-	if (new != TCP_SYN_SENT &&new != TCP_ESTABLISHED &&new != TCP_CLOSE &&new != TCP_LISTEN)
-		return 0;
 	if (old == TCP_LISTEN) /* a listener that closes is no connection */
+		return 0;
+	if (new == TCP_ESTABLISHED || new == TCP_CLOSE)
+		return opened_or_ended(sk, old, new, 0);
+	if (new != TCP_SYN_SENT &&new != TCP_LISTEN)
 		return 0;
 	set = settings_now();
 	tp = TCP(sk);
 	if (!set || !tp)
 		return 0;
-	if (new == TCP_SYN_SENT)
-		return begin_connect(set, sk, tp);
-	if (new == TCP_LISTEN)
-		return begin_listen(set, sk);
-	if (new == TCP_CLOSE &&old == TCP_SYN_SENT)
-		return connect_failed(set, sk, tp, SOCKET_GET(sockets, sk));
-	/* Made even for a socket that closes unknown to us, or the iterator could adopt it a moment later. */
-	s = old == TCP_SYN_RECV ? SOCKET_ACCEPTED(sockets, sk) : SOCKET_NEW(sockets, sk);
-	if (new == TCP_CLOSE)
-		return s && !s->listener ? ended(set, sk, tp, s) : 0;
-	if (old == TCP_SYN_RECV && !(s && s->owner.role == ROLE_CLIENT))
-		return accepted(set, sk, tp, s);
-	return s && s->owner.role == ROLE_CLIENT ? connected(set, sk, s) : 0;
+	return new == TCP_SYN_SENT ? begin_connect(set, sk, tp) : begin_listen(set, sk);
 }
 
-/* Fires when an error is reported to the application, so not on the path of packets. */
-HOOK(inet_sk_error_report, struct sock *sk)
+/* The kernel does not run a program on top of itself: an event of a packet or a timer that interrupts this very program is kept
+ * from it. On CPUs that serve applications and network cards alike that is one in a few hundred (docs/limits.md), so there are
+ * two programs, and what interrupts one is told to the other. Connects and listens come from system calls, which interrupt
+ * nothing. */
+AGAIN(inet_sock_set_state, struct sock *sk, int old, int new)
 {
-	int error = FIELD(sk, sk_err);
-	struct fl_socket *s;
-	struct sk_buff *last;
-
-	if (FIELD(sk, __sk_common.skc_state) != TCP_SYN_SENT || !TCP(sk))
+	if (old == TCP_LISTEN || (new != TCP_ESTABLISHED &&new != TCP_CLOSE))
 		return 0;
-	/* An ICMP message is put into the error queue and reported before the socket has its error. */
-	if (!error && FIELD(sk, sk_error_queue.qlen)) {
-		last = FIELD(sk, sk_error_queue.prev);
-		error = PEEK((struct sock_exterr_skb *)last->cb, ee.ee_errno);
-	}
-	s = SOCKET_GET(sockets, sk);
-	if (s && error)
-		s->error = error;
-	return 0;
+	return opened_or_ended(sk, old, new, 1);
 }
 
 #endif

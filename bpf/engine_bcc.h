@@ -31,13 +31,15 @@ struct fl_bits {
 #endif
 #include "records.h"
 
-#define HOOK(tp, args...)                                                    \
-	static __always_inline int do_##tp(unsigned long long *ctx, ##args); \
-	int hook_##tp(unsigned long long *ctx)                               \
-	{                                                                    \
-		return do_##tp(___bpf_ctx_cast(args));                       \
-	}                                                                    \
-	static __always_inline int do_##tp(unsigned long long *ctx, ##args)
+#define PROGRAM(name, args...)                                                 \
+	static __always_inline int do_##name(unsigned long long *ctx, ##args); \
+	int name(unsigned long long *ctx)                                      \
+	{                                                                      \
+		return do_##name(___bpf_ctx_cast(args));                       \
+	}                                                                      \
+	static __always_inline int do_##name(unsigned long long *ctx, ##args)
+#define HOOK(tp, args...) PROGRAM(hook_##tp, args)
+#define AGAIN(tp, args...) PROGRAM(again_##tp, args)
 #define SWEEP(name) int sweep_##name(struct bpf_iter__bpf_sk_storage_map *ctx)
 #define FILES(name) int files_##name(struct bpf_iter__task_file *ctx)
 #define PEEK(p, f)                                                                               \

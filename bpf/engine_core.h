@@ -21,6 +21,8 @@ typedef __u64 u64;
 
 /* HOOK(tp, args): a program on a kernel tracepoint, arguments as in the kernel's own prototype. `ctx` holds them raw. */
 #define HOOK(tp, args...) SEC("tp_btf/" #tp) int BPF_PROG(hook_##tp, args)
+/* AGAIN(tp, args): a second program on the same tracepoint. */
+#define AGAIN(tp, args...) SEC("tp_btf/" #tp) int BPF_PROG(again_##tp, args)
 /* SWEEP(name): a program run once per live tracked socket whenever user space reads the iterator. */
 #define SWEEP(name) SEC("iter/bpf_sk_storage_map") int sweep_##name(struct bpf_iter__bpf_sk_storage_map *ctx)
 /* FILES(name): a program run once per open file of every task whenever user space reads the iterator. */

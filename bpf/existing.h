@@ -37,11 +37,12 @@ static __always_inline void adopt_connection(struct fl_settings *set, struct soc
 	}
 	if (set->flags & FLAG_REBASE)
 		s->retransmitted = retransmitted;
+	s->listener = 0; /* else its listener's copy still, from a time when nobody looked */
 	UNLOCK(s);
 	if (enabled(set, METRIC_CONNECTIONS) && wanted(set, s->owner.role, end.port, remote))
 		mark_open(set, s);
 	else
-		unmark_open(s, 0);
+		unmark_open(s);
 }
 
 /* Go programs listen with MPTCP unless told otherwise: the file is an MPTCP socket then, and the TCP socket that accepts is its
@@ -117,6 +118,13 @@ SWEEP(live)
 #else
 /* Not at ->CLOSE: resets are reported after it and need the owner. */
 HOOK(tcp_destroy_sock, struct sock *sk)
+{
+	SOCKET_DROP(sockets, sk);
+	return 0;
+}
+
+/* For what interrupts the former: an entry that stays would be taken for that of the next socket at this address. */
+AGAIN(tcp_destroy_sock, struct sock *sk)
 {
 	SOCKET_DROP(sockets, sk);
 	return 0;

@@ -9,6 +9,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 #include "count.h"
 #include "retransmits.h"
+#include "failures.h"
 #include "connections.h"
 #include "resets.h"
 #include "cgroups.h"

@@ -253,7 +253,7 @@ MAP_ERRORS = _health(
 MISSED_RUNS = _health(
     "program_missed_runs_total",
     Kind.COUNTER,
-    "Events that a program did not see because they interrupted it (the kernel's recursion_misses).",
+    "Events that no program saw because they interrupted the only one (the kernel's recursion_misses).",
     "probe",
 )
 SERIES = _health("series", Kind.GAUGE, "Time series exposed, by metric.", "metric")

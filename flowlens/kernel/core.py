@@ -55,11 +55,11 @@ def load() -> Loaded:
     """
     require_privileges()
     path = object_path()
-    kernel = btf.describe(probes.TRACEPOINTS)
+    kernel = btf.describe(tuple(dict.fromkeys(probes.TRACEPOINTS.values())))
     failures = {
         hook: "this kernel has no such tracepoint"
-        for hook in probes.TRACEPOINTS
-        if hook not in kernel.tracepoints
+        for hook, tracepoint in probes.TRACEPOINTS.items()
+        if tracepoint not in kernel.tracepoints
     }
     candidates = frozenset(probes.BY_HOOK) - failures.keys()
     try:
@@ -147,6 +147,8 @@ def _verifier_words(path: Path, hook: str) -> str:
     with _opened(path) as handle:
         for program in probes.PROGRAMS:
             found = ctypes.c_void_p(lib.bpf_object__find_program_by_name(handle, program.name.encode()))
+            if not found:  # an object of another version of ours
+                continue
             lib.bpf_program__set_autoload(found, program.hook == hook)
             if program.hook == hook:
                 lib.bpf_program__set_log_buf(found, log, ctypes.c_size_t(_LOG_BYTES))

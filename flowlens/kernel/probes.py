@@ -24,7 +24,7 @@ class Program:
     """`hook`: what users and `metrics.Metric.hooks` call it; `name`: the C function.
 
     `core` programs must load or the agent has nothing to offer. Those not `optional_by_metrics` are
-    attached whatever the configuration says.
+    attached whatever the configuration says. `twin_of`: hook that has this one as its second program.
     """
 
     hook: str
@@ -33,6 +33,12 @@ class Program:
     purpose: str
     core: bool = False
     optional_by_metrics: bool = True
+    twin_of: str = ""
+
+    @property
+    def tracepoint(self) -> str:
+        """The kernel's name of what a tracepoint program is attached to."""
+        return self.twin_of or self.hook
 
 
 PROGRAMS: tuple[Program, ...] = (
@@ -42,6 +48,13 @@ PROGRAMS: tuple[Program, ...] = (
         Attachment.TRACEPOINT,
         "connects, accepts, failures, durations, open connections",
         core=True,
+    ),
+    Program(
+        "inet_sock_set_state_again",
+        "again_inet_sock_set_state",
+        Attachment.TRACEPOINT,
+        "the same for events that interrupted the former, which the kernel keeps from it",
+        twin_of=metrics.SET_STATE,
     ),
     Program(
         metrics.RETRANSMIT, "hook_tcp_retransmit_skb", Attachment.TRACEPOINT, "retransmissions", core=True
@@ -86,7 +99,10 @@ PROGRAMS: tuple[Program, ...] = (
     ),
 )
 BY_HOOK = {program.hook: program for program in PROGRAMS}
-TRACEPOINTS = tuple(p.hook for p in PROGRAMS if p.attachment is Attachment.TRACEPOINT)
+TRACEPOINTS = {p.hook: p.tracepoint for p in PROGRAMS if p.attachment is Attachment.TRACEPOINT}
+"""hook -> tracepoint"""
+TWINS = {p.twin_of: p.hook for p in PROGRAMS if p.twin_of}
+"""hook -> its second program's hook"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +122,4 @@ OFF = "off"
 def needed_hooks(enabled: frozenset[str]) -> frozenset[str]:
     """Hooks that the enabled metrics need, and those that are always there."""
     wanted = {hook for name in enabled for hook in metrics.BY_NAME[name].hooks}
-    return frozenset(wanted | {p.hook for p in PROGRAMS if not p.optional_by_metrics})
+    return frozenset(wanted | {p.hook for p in PROGRAMS if not p.optional_by_metrics or p.twin_of in wanted})

@@ -102,9 +102,13 @@ class Tracer:
     def missed_runs(self) -> Mapping[str, int]:
         """By hook: events that the kernel kept from its program, because they interrupted it on the same CPU.
 
-        `recursion_misses` of the program's fdinfo (since 5.12); 0 where the kernel does not tell.
+        Not of hooks with a twin, for what either of them misses the other is told. `recursion_misses` of the
+        program's fdinfo (since 5.12); 0 where the kernel does not tell.
         """
-        return {hook: _recursion_misses(fd) for hook, fd in self._loaded.programs.items()}
+        paired = {hook for pair in probes.TWINS.items() for hook in pair if pair[1] in self._links}
+        return {
+            hook: _recursion_misses(fd) for hook, fd in self._loaded.programs.items() if hook not in paired
+        }
 
     def entries(self) -> Mapping[str, int]:
         """Rows at the last read, by map."""
@@ -175,7 +179,9 @@ class Tracer:
 
     def _attach_program(self, program: probes.Program, fd: int) -> int:
         if program.attachment is probes.Attachment.TRACEPOINT:
-            return libbpf.attach_tracepoint(fd, None if self._loaded.typed else program.hook, program.hook)
+            return libbpf.attach_tracepoint(
+                fd, None if self._loaded.typed else program.tracepoint, program.hook
+            )
         over_sockets = program.attachment is probes.Attachment.SOCKETS
         return libbpf.attach_iterator(fd, program.hook, self._maps["sockets"] if over_sockets else None)
 

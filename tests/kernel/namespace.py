@@ -118,6 +118,19 @@ class Process:
             timeout=60,
         )
 
+    def spread_packets(self) -> None:
+        """Packets of loopback are handled on the CPU that their flow's hash says (RPS), as those of a network card are.
+
+        Else the sender's CPU handles them, and never interrupts a system call with them.
+        """
+        everywhere = f"{(1 << (os.cpu_count() or 1)) - 1:x}"
+        command = f"mount -t sysfs sysfs /sys && echo {everywhere} > /sys/class/net/lo/queues/rx-0/rps_cpus"
+        subprocess.run(
+            ["nsenter", "--net", f"--target={self.pid}", "unshare", "--mount", "sh", "-ec", command],
+            check=True,
+            timeout=60,
+        )
+
     def snmp(self) -> Mapping[str, int]:
         """The kernel's own TCP counters of this namespace: Tcp of snmp, TcpExt of netstat."""
         return {

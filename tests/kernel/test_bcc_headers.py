@@ -72,7 +72,7 @@ def test_the_programs_compile_against_debians_headers_and_the_verifier_takes_the
     store = cache.Cache(tmp_path / "cache")
     built = engine.bytecode_for(ways.Way.HEADERS, store)
     expected = {probe.name for probe in probes.PROGRAMS if probe.hook in probes.TRACEPOINTS}
-    assert built.programs.keys() == expected | {engine.FORGET_FUNCTION}
+    assert built.programs.keys() == expected | set(engine.FORGET_FUNCTIONS)
     # Offsets are those of Debian's kernel and not of this one; what the verifier checks is the same.
     loaded = engine.load("headers", store=store)
     assert (loaded.way, loaded.typed) == ("headers", False)

@@ -59,6 +59,23 @@ def test_timed_out_connect_is_a_timeout_with_its_syn_retransmits(counts: Counts,
     assert snmp["RetransSegs"] >= 1
 
 
+def test_ends_that_connect_to_each_other_and_fail_are_failed_connects(
+    counts: Counts, pair: tuple[Process, Process]
+) -> None:
+    ends = (("192.0.2.1", 7001), ("192.0.2.2", 7002))
+    for process in pair:
+        # So that both stay in SYN_RECV, and the one that comes first is not refused.
+        process.filter_input("tcp flags & (syn | ack) == syn | ack drop", "tcp flags & rst == rst drop")
+    for process, mine, theirs in zip(pair, ends, reversed(ends), strict=True):
+        process.start(traffic.meets_half_way, *mine, *theirs, 2500)
+    for process in pair:
+        process.finish()
+    for process in pair:
+        assert process.snmp()["AttemptFails"] == 1
+        assert counts.details(process, "connect_failures") == {("timeout",): 1}
+        assert counts.total(process, "connection_duration") == counts.total(process, "accept") == 0
+
+
 def test_unreachable_connect_says_so(counts: Counts, pair: Pair) -> None:
     client, server = pair
     server.filter_input("tcp dport 9 reject with icmp type host-unreachable")

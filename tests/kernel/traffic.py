@@ -85,6 +85,16 @@ def times_out(address: str, port: int, milliseconds: int) -> None:
             raise AssertionError("connected")
 
 
+def meets_half_way(local: str, local_port: int, address: str, port: int, milliseconds: int) -> None:
+    """Connects to an end that connects to this one at the same time; gives up after TCP_USER_TIMEOUT."""
+    with socket.socket() as client:
+        client.bind((local, local_port))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        with contextlib.suppress(OSError):
+            client.settimeout(30)
+            client.connect((address, port))
+
+
 def unreachable(address: str, port: int) -> None:
     """Connects to a host that a router says is unreachable (the reject rule answers for it)."""
     with socket.socket(socket.AF_INET) as client:
@@ -175,6 +185,14 @@ def send_bulk(address: str, port: int, size: int, count: int = 1) -> None:
 def hold(address: str, port: int, count: int) -> None:
     """Opens connections that stay."""
     held.extend(socket.create_connection((address, port), timeout=10) for _ in range(count))
+
+
+def hold_both_ends(count: int) -> None:
+    """Opens connections to the socket that `listen` left; they and what was accepted of them stay."""
+    server = held[0]
+    for _ in range(count):
+        held.append(socket.create_connection(server.getsockname()[:2], timeout=10))
+        held.append(server.accept()[0])
 
 
 def connect_late(address: str, port: int, timeout: float) -> str:

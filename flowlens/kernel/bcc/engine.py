@@ -15,9 +15,10 @@ from flowlens.kernel import btf, core, errors, libbpf, probes
 from flowlens.kernel.bcc import bytecode, cache, compiler, generator, kernel_types, loader, sources, ways
 
 NAME = "bcc"
-FORGET_HOOK, FORGET_FUNCTION = "tcp_destroy_sock", "hook_tcp_destroy_sock"
-"""Drops a socket from the table that stands in for socket storage; attached here, for no metric asks for it."""
-KEPT_WITHOUT_ITERATORS = frozenset((metrics.SET_STATE, metrics.RETRANSMIT))
+FORGET_TRACEPOINT = "tcp_destroy_sock"
+FORGET_FUNCTIONS = ("hook_tcp_destroy_sock", "again_tcp_destroy_sock")
+"""Drop a socket from the table that stands in for socket storage; attached here, for no metric asks for them."""
+KEPT_WITHOUT_ITERATORS = frozenset((metrics.SET_STATE, *probes.TWINS.values(), metrics.RETRANSMIT))
 """Sockets cannot be looked at again when a metric is switched on, so their entries must never be out of date."""
 WITHOUT_ITERATORS: Mapping[str, str] = {
     "task_file": "way {way} of engine bcc has no iterators: sockets that were open before the agent have no pid, "
@@ -109,7 +110,10 @@ def _finish(
 
 def _places(types: kernel_types.Types) -> tuple[dict[str, int], dict[str, str]]:
     """BTF ids of what hooks attach to, and the hooks for which there is nothing."""
-    ids = {hook: types.find(f"btf_trace_{hook}", kernel_types.TYPEDEF) for hook in probes.TRACEPOINTS}
+    ids = {
+        hook: types.find(f"btf_trace_{tracepoint}", kernel_types.TYPEDEF)
+        for hook, tracepoint in probes.TRACEPOINTS.items()
+    }
     ids |= {hook: types.find(name, kernel_types.FUNC) for hook, name in _ITERATORS.items()}
     absent = {hook: "this kernel has no such tracepoint" for hook in probes.TRACEPOINTS if not ids[hook]}
     absent |= {hook: "this kernel has no such iterator" for hook in _ITERATORS if not ids[hook]}
@@ -127,7 +131,7 @@ def _load(built: bytecode.Bytecode) -> core.Loaded:
     failures |= refused
     try:
         _require_core(programs, refused)
-        links = {} if typed else {FORGET_HOOK: _attach_forget(built, maps)}
+        links = {} if typed else _attach_forget(built, maps)
     except errors.KernelError:
         loader.close(programs)
         loader.close(maps)
@@ -145,13 +149,16 @@ def _require_core(programs: Mapping[str, int], refused: Mapping[str, str]) -> No
     raise errors.LoadFailed(f"no BPF program could be loaded: {first}", first)
 
 
-def _attach_forget(built: bytecode.Bytecode, maps: Mapping[str, int]) -> int:
-    """Without it closed sockets would fill the table and lend their entries to new ones, so it must be there."""
-    loaded, refused = loader.load(built, maps, {FORGET_HOOK: FORGET_FUNCTION})
-    if FORGET_HOOK not in loaded:
-        raise errors.LoadFailed(f"{FORGET_HOOK}: {refused[FORGET_HOOK]}", refused[FORGET_HOOK])
+def _attach_forget(built: bytecode.Bytecode, maps: Mapping[str, int]) -> dict[str, int]:
+    """Without them closed sockets would fill the table and lend their entries to new ones, so they must be there."""
+    loaded, refused = loader.load(built, maps, {name: name for name in FORGET_FUNCTIONS})
     try:
-        return libbpf.attach_tracepoint(loaded[FORGET_HOOK], FORGET_HOOK, FORGET_HOOK)
+        for name, reason in refused.items():
+            raise errors.LoadFailed(f"{name}: {reason}", reason)
+        return {
+            name: libbpf.attach_tracepoint(fd, FORGET_TRACEPOINT, FORGET_TRACEPOINT)
+            for name, fd in loaded.items()
+        }
     finally:
         loader.close(loaded)
 
