@@ -123,8 +123,8 @@ struct fl_socket {
 	u8 listener;
 	u8 open;	      /* enum fl_open */
 	u8 uncounted_connect; /* counted when its source port is known */
-	u8 told; /* state it went to that was counted last */
-	u32 error; /* errno that was reported while it connected */
+	u8 told;	      /* state it went to that was counted last */
+	u32 error;	      /* errno that was reported while it connected */
 	SOCKET_LOCK;
 };
 
