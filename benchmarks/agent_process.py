@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +88,12 @@ def _program_ids(pid: int) -> set[int]:
     """Ids of the programs that a process has descriptors of."""
     found = set()
     for file in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in file.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "prog_id":
-                found.add(int(value))
+        with suppress(FileNotFoundError):  # closed since
+            found.update(
+                int(value)
+                for name, _, value in (line.partition(":") for line in file.read_text().splitlines())
+                if name == "prog_id"
+            )
     return found
 
 
