@@ -86,7 +86,7 @@ def program_runs(pid: int) -> dict[str, tuple[int, int]]:
 
 def _program_ids(pid: int) -> set[int]:
     """Ids of the programs that a process has descriptors of."""
-    found = set()
+    found: set[int] = set()
     for file in Path(f"/proc/{pid}/fdinfo").iterdir():
         with suppress(FileNotFoundError):  # closed since
             found.update(
