@@ -38,11 +38,11 @@ static __always_inline int reset_of_socket(struct fl_settings *set, struct sock 
 /* A TIME_WAIT or request socket: netns and addresses, but no cgroup. */
 static __always_inline int reset_of_mini_socket(struct fl_settings *set, struct sock *sk, u8 state, u32 reason)
 {
-	struct net *net = FIELD(sk, __sk_common.skc_net.net);
+	struct net *net = PEEK(sk, __sk_common.skc_net.net); /* quicker to verify than FIELD, see owner_of() */
 	struct fl_owner owner = {};
 	struct ends ends = {};
 
-	owner.netns = FIELD(net, ns.inum);
+	owner.netns = PEEK(net, ns.inum);
 	owner.family = family_of(&sk->__sk_common);
 	owner.role = state == TCP_NEW_SYN_RECV ? ROLE_SERVER : ROLE_UNKNOWN;
 	ends_of(&ends, &sk->__sk_common, owner.family, FIELD(sk, __sk_common.skc_num), 0);
@@ -71,12 +71,12 @@ static __always_inline void ends_of_packet(struct ends *ends, struct sk_buff *sk
 
 static __always_inline int reset_without_socket(struct fl_settings *set, struct sk_buff *skb, u32 reason)
 {
-	struct net_device *dev = FIELD(skb, dev);
-	struct net *net = FIELD(dev, nd_net.net);
+	struct net_device *dev = PEEK(skb, dev); /* quicker to verify than FIELD, see owner_of() */
+	struct net *net = PEEK(dev, nd_net.net);
 	struct fl_owner owner = {};
 	struct ends ends = {};
 
-	owner.netns = FIELD(net, ns.inum);
+	owner.netns = PEEK(net, ns.inum);
 	owner.family = bpf_ntohs(FIELD(skb, protocol)) == FL_ETH_P_IPV6 ? 6 : 4;
 	ends_of_packet(&ends, skb, owner.family);
 	if (wanted(set, ROLE_UNKNOWN, ends.local_port, ends.remote_port))
