@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -17,11 +15,10 @@ from flowlens.server import front_page, process_metrics, shared_page
 
 log = logging.getLogger(__name__)
 
-_STYLE_HASH = base64.b64encode(hashlib.sha256(front_page.STYLE.encode()).digest()).decode()
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{front_page.STYLE_HASH}'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
 _TEXT = "text/plain; charset=utf-8"

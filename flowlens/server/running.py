@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from pathlib import Path
-
-from cheroot import server
+from typing import TYPE_CHECKING
 
 from flowlens.server import address, listener, pages
+from flowlens.server.library import server
+
+if TYPE_CHECKING:
+    from cheroot.ssl import Adapter
 
 THREADS = 6
 PIECE_BYTES = 64 * 1024
@@ -55,14 +57,16 @@ class Server:
         self._thread.join(1.0)
 
 
-def _tls(certificate: Path | None, key: Path | None) -> listener.LateHandshake | None:
+def _tls(certificate: Path | None, key: Path | None) -> Adapter | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
         raise address.ServerError("TLS needs a certificate and its key: give both files, or none")
+    from flowlens.server import tls  # noqa: PLC0415 - 4 MiB of OpenSSL that a plain endpoint never needs
+
     try:
-        return listener.LateHandshake(certificate, key)
-    except (OSError, ssl.SSLError) as error:
+        return tls.LateHandshake(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
         message = f"cannot serve TLS with {certificate} and {key}: {error}; both must be readable PEM files that belong together"
         raise address.ServerError(message) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import http.client
 import json
 from html.parser import HTMLParser
@@ -110,6 +112,13 @@ def test_the_front_page_links_to_pages_that_exist(running: server.Server) -> Non
     seen.feed(ask(running, "/")[1].decode())
     assert seen.links
     assert [ask(running, link)[0].status for link in seen.links] == [200] * len(seen.links)
+
+
+def test_the_policy_lets_the_page_have_its_own_style(running: server.Server) -> None:
+    response, body = ask(running, "/")
+    style = body.partition(b"<style>")[2].partition(b"</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in (response.getheader("Content-Security-Policy") or "")
 
 
 def test_the_front_page_shows_names_as_text(running: server.Server, shown: Shown) -> None:
