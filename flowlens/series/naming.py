@@ -20,6 +20,8 @@ Identify = Callable[[identity.Owner], identity.Workload | None]
 NAME_PENDING = "name_pending"
 """Cause of rows that left the kernel, while too many like them waited for their owner's name."""
 KEPT_WHEN_COLLAPSED = ("role", "ip_version", "node")
+MOST_STEMS = 1024
+"""Kept at a time; flows of more owners and details than that are rendered again."""
 _ROLES = {role.value: role.name.lower() for role in metrics.Role}
 _OWNER = struct.Struct("<QII")
 _STEM = struct.Struct("<16xIBBBxH")
@@ -61,8 +63,12 @@ class Namer:
 
     def stem(self, key: bytes, wanted: config.MetricConfig, era: eras.Era | None) -> Stem | None:
         """UNEXPOSED for a row that is not to be shown; None for one whose name is still expected."""
-        known = key[: rows.STEM_BYTES] if len(key) == rows.ROW_KEY else key[: rows.STEM_BYTES] + b"f"
+        if len(key) == rows.ROW_KEY:
+            return self._make_stem(key, wanted, era)  # no other row of a batch has it: keeping it is waste
+        known = key[: rows.STEM_BYTES]
         if known not in self._stems:
+            if len(self._stems) >= MOST_STEMS:
+                self._stems.clear()
             self._stems[known] = self._make_stem(key, wanted, era)
         return self._stems[known]
 
