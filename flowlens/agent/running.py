@@ -43,7 +43,7 @@ class Begun:
 
 def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     """Runs an agent until SIGINT or SIGTERM; returns the exit status. Raises StartError."""
-    memory.use_one_arena()
+    memory.use_little()
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())

