@@ -12,7 +12,7 @@ import gc
 import statistics
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import prometheus_client
 from prometheus_client import core, registry
@@ -143,15 +143,20 @@ def measure_flows(count: int) -> None:
     )
 
 
-def main() -> None:
-    """Runs both parts."""
+def run() -> None:
+    """Both parts as they are, for `make bench`."""
+    main([])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Both parts as the command line wants them."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--samples", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     options.add_argument("--flows", type=int, default=65_536)
-    chosen = options.parse_args()
+    chosen = options.parse_args(arguments)
     measure_flows(chosen.flows)
     print("\nCPU ms of a page (median), against prometheus_client.generate_latest:")
     print(
