@@ -1,8 +1,9 @@
 """Start, wait for a signal, end.
 
-Programs are attached as early as can be: what counts is not what counts later. So this module imports
-little; the rest (`node` and with it series, server, identity) is imported by a second thread while the
-kernel verifies the programs, and Kubernetes' part only where there is a cluster.
+Programs are attached as early as can be: what counts is not what counts later. A thread loads them, most of which is
+the C library's and the kernel's time; meanwhile this one and another import the rest. So nothing heavy is imported
+at the top here: `config` comes while programs load, and so do `node` and with it series, server, identity;
+Kubernetes' part only where there is a cluster.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flowlens import config
-from flowlens.agent import intent, translation
 from flowlens.agent.errors import StartError
 from flowlens.agent.options import Options
-from flowlens.host import cgroupfs
-from flowlens.kernel import engines, memory, tracer
+from flowlens.kernel import core, engines, memory
 from flowlens.kernel.errors import KernelError
 
+if TYPE_CHECKING:
+    from flowlens import config
+    from flowlens.agent import intent
+    from flowlens.kernel import tracer
+
 logger = logging.getLogger(__name__)
+_LATER = ("flowlens.agent.node", "flowlens.server.running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,52 @@ def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
-    importing = threading.Thread(target=importlib.import_module, args=("flowlens.agent.node",), daemon=True)
+    loading = _Loading(options.engine)
+    loading.start()
+    importing = threading.Thread(target=_import_later, daemon=True)
     importing.start()
-    begun = _begin(options)
+    try:
+        begun = _begin(options, loading)
+    finally:
+        loading.join()
     importing.join()
     _serve(begun, ending, announce)
     return 0
 
 
-def _begin(options: Options) -> Begun:
+class _Loading(threading.Thread):
+    """Loads the programs; `result` waits for them and raises what went wrong."""
+
+    def __init__(self, engine: str) -> None:
+        super().__init__(name="load", daemon=True)
+        self._engine = engine
+        self._loaded: core.Loaded | None = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._loaded = engines.load(self._engine)
+        except Exception as error:  # noqa: BLE001 - `result` raises it where somebody can answer it
+            self._error = error
+
+    def result(self) -> core.Loaded:
+        self.join()
+        if self._loaded is None:
+            raise self._error or StartError("no programs were loaded")
+        return self._loaded
+
+
+def _import_later() -> None:
+    for name in _LATER:
+        importlib.import_module(name)
+
+
+def _begin(options: Options, loading: _Loading) -> Begun:
     """Attaches the programs for the configuration to begin with."""
+    from flowlens.agent import intent, translation  # noqa: PLC0415 - imported while programs load
+    from flowlens.host import cgroupfs  # noqa: PLC0415 - as above
+    from flowlens.kernel import tracer  # noqa: PLC0415 - as above
+
     at = time.monotonic()
     name = options.node or platform.node()
     base: intent.Intent = intent.File(options.config, name) if options.config else intent.Fixed(name)
@@ -66,9 +107,7 @@ def _begin(options: Options) -> Begun:
         raise StartError(wish.error if wish else "no configuration")
     owner_pid = cgroupfs.find_mount(options.host_cgroup) is None
     try:
-        running = tracer.Tracer(
-            engines.load(options.engine), translation.settings_of(wish.node, owner_pid=owner_pid)
-        )
+        running = tracer.Tracer(loading.result(), translation.settings_of(wish.node, owner_pid=owner_pid))
         running.start()
     except (KernelError, OSError) as error:
         raise StartError(str(error)) from error

@@ -7,9 +7,8 @@ one counts as not set), else from the default.
 from __future__ import annotations
 
 import argparse
-import difflib
+import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -104,6 +103,8 @@ def _examples_text(examples: Examples) -> str:
 
 def near(word: str, allowed: Iterable[str]) -> str:
     """`; did you mean x?`, or "" when nothing is near."""
+    import difflib  # noqa: PLC0415 - only for who mistyped
+
     found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.55)
     return f"; did you mean {found[0]}?" if found else ""
 
@@ -137,7 +138,8 @@ def dispatch(
     word = argv[0] if argv else ""
     for command in commands:
         if command.name == word:
-            run: Callable[[Sequence[str]], int] = pkgutil.resolve_name(command.target)
+            module, _, name = command.target.partition(":")
+            run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), name)
             return run(argv[1:])
     if word in ("-h", "--help", "help"):
         print(_commands_help(prog, about, commands, examples))

@@ -6,7 +6,6 @@ ConfigError   one file or object that was refused, with every Problem found in i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +79,8 @@ def one_of(word: object, allowed: Iterable[str]) -> str:
     names = list(allowed)
     by_folded = {name.casefold(): name for name in names}
     folded = str(word)[:_SHOWN_CHARACTERS].casefold()
+    import difflib  # noqa: PLC0415 - only for who mistyped
+
     near = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
     hint = f"; did you mean {by_folded[near[0]]}?" if near else "."
     return f"{hint} Allowed: {', '.join(names) or 'none'}"
