@@ -87,7 +87,7 @@ def privileges() -> Finding:
 def kernel_types() -> Finding:
     """Does the kernel publish its types (BTF)?"""
     try:
-        btf.describe(())
+        btf.tracepoints(())
     except errors.KernelError as error:
         return _failed("kernel types", error)
     size = btf.VMLINUX.stat().st_size

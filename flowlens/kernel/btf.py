@@ -7,25 +7,15 @@ written down. Parsing is libbpf's; we only walk single types.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowlens.kernel import errors, libbpf
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
-_STRUCT, _ENUM, _TYPEDEF = 4, 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
+_ENUM, _TYPEDEF = 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
 _TYPE_BYTES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class KernelTypes:
-    """`tracepoints`: those asked for that exist. `reset_reasons`: enum sk_rst_reason, names in lower case."""
-
-    tracepoints: frozenset[str]
-    reset_reasons: Mapping[int, str]
-    has_cgroup_ids: bool
 
 
 def available(path: Path = VMLINUX) -> bool:
@@ -33,23 +23,24 @@ def available(path: Path = VMLINUX) -> bool:
     return path.exists()
 
 
-def describe(tracepoints: tuple[str, ...]) -> KernelTypes:
-    """Facts about the running kernel. Raises errors.Unavailable where it has no BTF."""
+def require() -> None:
+    """Raises errors.Unavailable where the kernel has no BTF."""
     if not available():
         raise errors.Unavailable(
             f"kernel has no BTF ({VMLINUX} is missing): it needs CONFIG_DEBUG_INFO_BTF=y; "
             "where it cannot be had, install python3-bpfcc and the kernel's headers and use --engine bcc"
         )
+
+
+def tracepoints(wanted: Iterable[str]) -> frozenset[str]:
+    """Those that this kernel has. Raises errors.Unavailable where it has no BTF or this cannot be read."""
     with _open_vmlinux() as btf:
-        return KernelTypes(
-            frozenset(name for name in tracepoints if _find(btf, f"btf_trace_{name}", _TYPEDEF) > 0),
-            _reset_reasons(btf),
-            _find(btf, "sock_cgroup_data", _STRUCT) > 0,
-        )
+        return frozenset(name for name in wanted if _find(btf, f"btf_trace_{name}", _TYPEDEF) > 0)
 
 
 @contextmanager
 def _open_vmlinux() -> Iterator[ctypes.c_void_p]:
+    require()
     lib = libbpf.library()
     btf = libbpf.pointer(lib.btf__load_vmlinux_btf(), "read the kernel's BTF")
     try:
@@ -62,8 +53,10 @@ def _find(btf: ctypes.c_void_p, name: str, kind: int) -> int:
     return int(libbpf.library().btf__find_by_name_kind(btf, name.encode(), kind))
 
 
-def _reset_reasons(btf: ctypes.c_void_p) -> dict[int, str]:
-    return {number: reset_reason(name) for name, number in enum_values(btf, "sk_rst_reason").items()}
+def reset_reasons() -> Mapping[int, str]:
+    """This kernel's enum sk_rst_reason, names in lower case. Raises errors.Unavailable where it has no BTF."""
+    with _open_vmlinux() as btf:
+        return {number: reset_reason(name) for name, number in enum_values(btf, "sk_rst_reason").items()}
 
 
 def reset_reason(name: str) -> str:

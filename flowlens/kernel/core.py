@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ class Loaded:
     """What an engine yields; file descriptors are the receiver's to close.
 
     `failures`: hook -> why its program is not among `programs`. `typed`: attach as tp_btf, without a name.
+    `reset_reasons`: asks for them when they are needed, which is after the programs are attached.
     `way`: which of its ways an engine took, where it has several. `links`: attached by the engine for itself.
     `always`: hooks that stay attached whatever the configuration says.
     """
@@ -33,7 +34,7 @@ class Loaded:
     maps: Mapping[str, int]
     programs: Mapping[str, int]
     failures: Mapping[str, str]
-    reset_reasons: Mapping[int, str]
+    reset_reasons: Callable[[], Mapping[int, str]]
     typed: bool = True
     way: str = ""
     links: Mapping[str, int] = field(default_factory=dict)
@@ -55,19 +56,26 @@ def load() -> Loaded:
     """
     require_privileges()
     path = object_path()
-    kernel = btf.describe(tuple(dict.fromkeys(probes.TRACEPOINTS.values())))
-    failures = {
+    btf.require()
+    hooks = frozenset(probes.BY_HOOK)
+    failures: dict[str, str] = {}
+    try:
+        maps, programs = _load_set(path, hooks)
+    except errors.KernelError:
+        # Only now is it worth 12 ms to ask the kernel what it has.
+        failures = _without_tracepoint()
+        failures |= _failures_one_by_one(path, hooks - failures.keys())
+        maps, programs = _load_set(path, hooks - failures.keys())
+    return Loaded(NAME, maps, programs, failures, btf.reset_reasons)
+
+
+def _without_tracepoint() -> dict[str, str]:
+    present = btf.tracepoints(probes.TRACEPOINTS.values())
+    return {
         hook: "this kernel has no such tracepoint"
         for hook, tracepoint in probes.TRACEPOINTS.items()
-        if tracepoint not in kernel.tracepoints
+        if tracepoint not in present
     }
-    candidates = frozenset(probes.BY_HOOK) - failures.keys()
-    try:
-        maps, programs = _load_set(path, candidates)
-    except errors.KernelError:
-        failures |= _failures_one_by_one(path, candidates)
-        maps, programs = _load_set(path, candidates - failures.keys())
-    return Loaded(NAME, maps, programs, failures, kernel.reset_reasons)
 
 
 def require_privileges() -> None:

@@ -7,6 +7,7 @@ Not thread-safe: its owner (agent) holds one lock.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,6 @@ class Tracer:
     def __init__(self, loaded: core.Loaded, settings: layout.Settings) -> None:
         maps.require(dict(loaded.maps), _MAPS)
         self.engine, self.way = loaded.engine, loaded.way
-        self.reset_reasons = loaded.reset_reasons
         self._loaded, self._maps = loaded, dict(loaded.maps)
         self._links: dict[str, int] = {}
         self._failures = dict(loaded.failures)
@@ -36,6 +36,11 @@ class Tracer:
         self._bounds_generations: dict[str, int] = {}
         self._settings = settings
         self._entries = {"totals": 0, "flows": 0}
+
+    @functools.cached_property
+    def reset_reasons(self) -> Mapping[int, str]:
+        """This kernel's numbers of reset reasons, and their names."""
+        return self._loaded.reset_reasons()
 
     @property
     def described(self) -> str:

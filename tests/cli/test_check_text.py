@@ -89,7 +89,7 @@ def test_another_missing_probe_is_a_restriction() -> None:
 def _loaded_without(
     monkeypatch: pytest.MonkeyPatch, failures: dict[str, str]
 ) -> dict[str, check.ProbeFinding]:
-    monkeypatch.setattr(engines, "load", lambda _engine: core.Loaded("core", {}, {}, failures, {}))
+    monkeypatch.setattr(engines, "load", lambda _engine: core.Loaded("core", {}, {}, failures, dict))
     engine, found = check.load("auto")
     assert engine == "core"
     return {probe.hook: probe for probe in found}

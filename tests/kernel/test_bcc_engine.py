@@ -75,7 +75,7 @@ def test_maps_have_the_sizes_that_python_reckons_with(way: str, store: cache.Cac
 
 def test_both_engines_know_the_same_reset_reasons(store: cache.Cache) -> None:
     by_bcc, by_core = engine.load("typed", store=store), core.load()
-    assert dict(by_bcc.reset_reasons) == dict(by_core.reset_reasons) != {}
+    assert dict(by_bcc.reset_reasons()) == dict(by_core.reset_reasons()) != {}
     _close(by_bcc)
     _close(by_core)
 

@@ -138,7 +138,7 @@ def _load(built: bytecode.Bytecode) -> core.Loaded:
         raise
     always = frozenset() if typed else KEPT_WITHOUT_ITERATORS & programs.keys()
     return core.Loaded(
-        NAME, maps, programs, failures, built.reset_reasons, typed, str(built.way), links, always
+        NAME, maps, programs, failures, lambda: built.reset_reasons, typed, str(built.way), links, always
     )
 
 
