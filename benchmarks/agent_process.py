@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,12 +21,14 @@ FLOWLENS = Path(sys.executable).with_name("flowlens")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`started`: seconds from exec to the line that says where to look; `served`: to the first scrape's last byte."""
+    """Seconds from exec: `attached` to the last program's link, `started` to the line that says where to look,
+    `served` to the first scrape's last byte."""
 
     pid: int
     port: int
-    started: float
-    served: float
+    attached: float = 0.0
+    started: float = 0.0
+    served: float = 0.0
 
     def scrape(self) -> bytes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
@@ -47,6 +50,31 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """When the agent got its last BPF link, to 4 ms, and when it said that it serves."""
+    assert process.stdout is not None
+    poll = select.poll()
+    poll.register(process.stdout)
+    links, last, said = 0, time.perf_counter(), b""
+    while b"metrics at" not in said:
+        now = _links(process.pid)
+        if now > links:
+            links, last = now, time.perf_counter()
+        if poll.poll(4):
+            said += os.read(process.stdout.fileno(), 4096)
+            if process.poll() is not None:
+                raise ChildProcessError(f"the agent ended at once: {said.decode()}")
+    return last, time.perf_counter()
+
+
+def _links(pid: int) -> int:
+    count = 0
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            count += os.readlink(fd) == "anon_inode:bpf_link"
+    return count
+
+
 @contextmanager
 def running(config: str = "", *arguments: str, folder: Path | None = None) -> Iterator[Running]:
     """Starts an agent, waits until it has served a scrape, and ends it afterwards."""
@@ -58,16 +86,11 @@ def running(config: str = "", *arguments: str, folder: Path | None = None) -> It
         file.write_text(config)
         command += ["--config", str(file)]
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("metrics at"):
-                break
-        started = time.perf_counter() - began
-        agent = Running(process.pid, port, started, 0.0)
-        agent.scrape()
-        yield Running(process.pid, port, started, time.perf_counter() - began)
+        attached, started = (moment - began for moment in _watch(process))
+        Running(process.pid, port).scrape()
+        yield Running(process.pid, port, attached, started, time.perf_counter() - began)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
