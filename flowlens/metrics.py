@@ -275,7 +275,10 @@ CONFIG_INFO = _health(
     "config", "generation", "state",
 )  # fmt: skip
 CONFIG_ERRORS = _health(
-    "config_apply_errors_total", Kind.COUNTER, "Configurations that were refused or failed to apply."
+    "config_apply_errors_total",
+    Kind.COUNTER,
+    "Configurations that were refused, once per generation of an object or content of a file; and attempts to apply"
+    " one that failed, each.",
 )
 CONFIG_APPLIED = _health(
     "config_last_applied_timestamp_seconds",

@@ -91,10 +91,10 @@ class _Known(NamedTuple):
 
 
 class _Judgement(NamedTuple):
-    """What should hold, and which objects cannot be read, in words."""
+    """What should hold, and which objects cannot be read."""
 
     node: config.NodeConfig
-    problem: str = ""
+    refused: tuple[intent.Refusal, ...] = ()
 
 
 class Watched:
@@ -120,8 +120,9 @@ class Watched:
         self._last = self._shelf.read()
         self._objects: watcher.Snapshot[objects.SpecifiedObject] | None = None
         self._nodes: watcher.Snapshot[objects.Object] | None = None
-        self._fallback = self._held = fallback
-        self._base_error = self._told = ""
+        self._fallback = fallback
+        self._base_refused: tuple[intent.Refusal, ...] = ()
+        self._told = intent.Wish(fallback)
         self._judged: tuple[_Known, _Judgement] | None = None
         self.configs = watcher.Watcher(
             api, objects.FLOW_LENS_CONFIGS, objects.SpecifiedObject, self._take_configs
@@ -153,23 +154,17 @@ class Watched:
     # the worker's side -----------------------------------------------------------------------------
 
     def poll(self) -> intent.Wish | None:
-        """What to put in force when that changed; what is wrong, when that changed."""
+        """What should hold and what is refused, together, when either changed."""
         base = self._base.poll()
         if base is not None:
             self._fallback = base.node or self._fallback
-            self._base_error = base.error
+            self._base_refused = base.refused
         judgement = self._judge()
-        wrong = "; ".join(text for text in (self._base_error, judgement.problem) if text)
-        if judgement.node != self._held:
-            self._held, self._told = judgement.node, ""
-            if wrong:
-                self._wake()  # a configuration that was applied clears the error: say it again after that
-            return intent.Wish(judgement.node)
-        if wrong == self._told:
+        wish = intent.Wish(judgement.node, (*self._base_refused, *judgement.refused))
+        if wish == self._told:
             return None
-        self._told = wrong
-        # What holds is put in force anew when all is well again, which clears the error.
-        return intent.Wish(None, wrong) if wrong else intent.Wish(self._held)
+        self._told = wish
+        return wish
 
     def _judge(self) -> _Judgement:
         """What should hold, worked out only when something that it rests on changed."""
@@ -191,12 +186,12 @@ class Watched:
 
     def _from_objects(self, known: _Known) -> _Judgement:
         """The winner among the objects that this version can read; the others take no part."""
-        candidates, problems, specs = [], [], {}
+        candidates, refused, specs = [], [], {}
         for item in (known.objects or {}).values():
             name, text = item.metadata.name, bytes(item.spec)
-            found = _read(name, _created(item), item.metadata.generation, text)
-            if isinstance(found, str):
-                problems.append(found)
+            found = _read(item.metadata.uid, name, _created(item), item.metadata.generation, text)
+            if isinstance(found, intent.Refusal):
+                refused.append(found)
             else:
                 candidates.append(found)
                 specs[name] = text
@@ -204,12 +199,14 @@ class Watched:
         if winner is None:
             self._shelf.clear()
         else:
-            self._shelf.put(winner.name, winner.generation, specs[winner.name])
+            self._shelf.put(winner, specs[winner.name])
         node = self._resolved(winner) if winner else self._fallback
-        return _Judgement(node, "; ".join(sorted(problems)))
+        return _Judgement(node, tuple(sorted(refused, key=lambda one: one.name)))
 
     def _resolved(self, winner: config.Candidate) -> config.NodeConfig:
-        return config.resolve(winner.spec, name=winner.name, generation=winner.generation, node=self._node)
+        return config.resolve(
+            winner.spec, name=winner.name, generation=winner.generation, uid=winner.uid, node=self._node
+        )
 
 
 def _labels(nodes: watcher.Snapshot[objects.Object]) -> Mapping[str, str]:
@@ -223,7 +220,9 @@ def _created(item: objects.SpecifiedObject) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(name: str, created: str, generation: int, spec: bytes) -> config.Candidate | str:
+def _read(
+    uid: str, name: str, created: str, generation: int, spec: bytes
+) -> config.Candidate | intent.Refusal:
     """An object as selection sees it, or why this version cannot read it.
 
     Remembered, because every write of any object's status makes all objects be looked at again.
@@ -231,9 +230,9 @@ def _read(name: str, created: str, generation: int, spec: bytes) -> config.Candi
     source = f"FlowLensConfig {name}"
     try:
         return config.Candidate(
-            name, created, config.from_object(msgspec.json.decode(spec), source=source), generation
+            name, created, config.from_object(msgspec.json.decode(spec), source=source), generation, uid
         )
     except config.ConfigError as error:
-        return str(error)
+        return intent.Refusal(name, generation, str(error), uid)
     except msgspec.DecodeError as error:
-        return f"{source}: {error}"
+        return intent.Refusal(name, generation, f"{source}: {error}", uid)

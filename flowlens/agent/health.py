@@ -10,20 +10,32 @@ from typing import Any
 
 import flowlens
 from flowlens import exposition, metrics
-from flowlens.agent import observer
+from flowlens.agent import intent, observer
 
 VERSION = flowlens.__version__
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigState:
-    """Which configuration holds. `error`: why a newer one was refused, "" if none was."""
+    """Which configuration holds; what is refused now; what should hold and cannot be applied (it is tried again)."""
 
     name: str = "default"
     generation: int = 0
     applied_at: float = 0.0
-    error: str = ""
+    uid: str = ""
+    refused: tuple[intent.Refusal, ...] = ()
+    failed: intent.Refusal | None = None
     errors: int = 0
+
+    @property
+    def problems(self) -> tuple[intent.Refusal, ...]:
+        """Both kinds, the one that should hold first."""
+        return (self.failed, *self.refused) if self.failed else self.refused
+
+    @property
+    def error(self) -> str:
+        """All of them in words, "" if there is none."""
+        return "; ".join(one.message for one in self.problems)
 
     @property
     def state(self) -> str:

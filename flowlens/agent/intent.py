@@ -18,18 +18,36 @@ SETTLED_NS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A configuration that cannot be read or put in force, and why. Equal ones are the same, told again.
+
+    `generation` of a file: the number of contents that were seen in it. `uid`: of an object.
+    """
+
+    name: str
+    generation: int
+    message: str
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """A change: a configuration to put in force, or why the new one cannot be."""
+    """How things should be: the configuration in force (None: the one wished last), and all that is refused now."""
 
     node: config.NodeConfig | None
-    error: str = ""
+    refused: tuple[Refusal, ...] = ()
+
+    @property
+    def error(self) -> str:
+        """Why what is refused is refused, "" if nothing is."""
+        return "; ".join(one.message for one in self.refused)
 
 
 class Intent(Protocol):
     """Where wishes come from."""
 
     def poll(self) -> Wish | None:
-        """What changed since the last call, if anything."""
+        """The wish that holds from now on, None while nothing changed since the last call."""
 
 
 class Fixed:
@@ -79,7 +97,10 @@ class File:
         if self._looks > 1 and self._absent_looks != 2:
             return None
         self._seen, self._text = (), None  # whatever comes back is news
-        return Wish(None, error)
+        return self._refused(error)
+
+    def _refused(self, error: str) -> Wish:
+        return Wish(None, (Refusal(self._path.name, self._generation, error),))
 
     def _unreadable(self, error: Exception) -> str:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -91,10 +112,13 @@ class File:
             if text == self._text:
                 return None
             self._text = text
+            self._generation += 1
             spec = config.load(text, source=str(self._path))
         except config.ConfigError as error:
-            return Wish(None, str(error))
-        except (OSError, UnicodeDecodeError) as error:
-            return Wish(None, self._unreadable(error))
-        self._generation += 1
+            return self._refused(str(error))
+        except UnicodeDecodeError as error:
+            return self._refused(self._unreadable(error))
+        except OSError as error:
+            self._seen, self._text = (), None  # nothing is wrong with what it says: look again
+            return self._refused(self._unreadable(error))
         return Wish(config.resolve(spec, name=self._path.name, generation=self._generation, node=self._node))

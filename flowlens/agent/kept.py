@@ -23,6 +23,7 @@ class _Content(msgspec.Struct, frozen=True):
     name: str
     generation: int
     spec: Any
+    uid: str = ""  # absent in what an older version wrote
 
 
 class Shelf:
@@ -42,11 +43,11 @@ class Shelf:
         except (OSError, msgspec.DecodeError, config.ConfigError) as error:
             logger.warning("kept configuration is not usable: file=%s error=%s", self._file, error)
             return None
-        return config.Candidate(found.name, "", spec, found.generation)
+        return config.Candidate(found.name, "", spec, found.generation, found.uid)
 
-    def put(self, name: str, generation: int, spec: bytes) -> None:
+    def put(self, held: config.Candidate, spec: bytes) -> None:
         """Keeps an object, whose `spec` is JSON text. The file is replaced in one step."""
-        self._write(msgspec.json.encode(_Content(name, generation, msgspec.Raw(spec))))
+        self._write(msgspec.json.encode(_Content(held.name, held.generation, msgspec.Raw(spec), held.uid)))
 
     def clear(self) -> None:
         """No object holds."""

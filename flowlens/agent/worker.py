@@ -1,7 +1,8 @@
 """The one thread that changes things: new configurations, names of new cgroups, the slow tick.
 
 It sleeps until the kernel announces a cgroup, somebody wakes it, or a second is over (then it looks at the
-configuration file, which costs a stat(2)). An idle agent does nothing else.
+configuration file, which costs a stat(2)). An idle agent does nothing else. What the kernel did not take is
+tried again, less and less often, until it holds or something else is wished.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from flowlens import config
 from flowlens.agent import health, intent, observer
+from flowlens.kernel import errors
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +26,26 @@ LOOK_SECONDS = 1.0
 STUCK_SECONDS = 120.0
 """A worker that did not come round for so long fails /healthz."""
 MOST_SAID = 100
+AGAIN_SECONDS, MOST_AGAIN_SECONDS = 1.0, 60.0
+"""A configuration that could not be put in force is tried again after the first, then twice as long each time."""
 
 
 class Worker:
     """Owns the intent and the configuration's state; `state` is read by others."""
 
-    def __init__(self, seen: observer.Observer, wishes: intent.Intent, state: health.ConfigState) -> None:
+    def __init__(
+        self,
+        seen: observer.Observer,
+        wishes: intent.Intent,
+        state: health.ConfigState,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.state = state
+        self._clock = clock
+        self._wanted = seen.config
+        self._try_at: float | None = None
+        self._wait_seconds = AGAIN_SECONDS
         self._seen, self._wishes = seen, wishes
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -91,24 +107,47 @@ class Worker:
 
     def _follow(self) -> None:
         wish = self._wishes.poll()
-        if wish is None:
-            return
-        if wish.node is None:
-            self._refuse(wish.error)
-            return
+        if wish is not None:
+            self._hear(wish)
+        if self._try_at is not None and self._clock() >= self._try_at:
+            self._put_in_force(self._wanted)
+
+    def _hear(self, wish: intent.Wish) -> None:
+        """Takes a wish: what is refused is told and counted once, for as long as it is refused."""
+        fresh = [one for one in wish.refused if one not in self.state.refused]
+        for one in fresh:
+            logger.error("configuration refused, the last good one stays: %s", one.message)
+        self.state = dataclasses.replace(
+            self.state, refused=wish.refused, errors=self.state.errors + len(fresh)
+        )
+        if wish.node is not None and wish.node != self._wanted:
+            self._wanted, self._try_at, self._wait_seconds = wish.node, self._clock(), AGAIN_SECONDS
+
+    def _put_in_force(self, node: config.NodeConfig) -> None:
         try:
-            self._seen.apply(wish.node)
-        except Exception as error:
-            self._refuse(f"{wish.node.name}: cannot be applied: {error}")
-            raise
+            self._seen.apply(node)
+        except Exception as error:  # noqa: BLE001 - counted and shown; whatever it is, the next try may do
+            self._failed(node, error)
+            return
+        self._try_at = None
         self.state = dataclasses.replace(
             self.state,
-            name=wish.node.name,
-            generation=wish.node.generation,
+            name=node.name,
+            generation=node.generation,
+            uid=node.uid,
             applied_at=time.time(),
-            error="",
+            failed=None,
         )
 
-    def _refuse(self, error: str) -> None:
-        logger.error("configuration refused, the last good one stays: %s", error)
-        self.state = dataclasses.replace(self.state, error=error, errors=self.state.errors + 1)
+    def _failed(self, node: config.NodeConfig, error: Exception) -> None:
+        """Every attempt counts; the log has it once per configuration and message."""
+        message = f"{node.name}: cannot be applied: {error}"
+        failed = intent.Refusal(node.name, node.generation, message, node.uid)
+        if failed != self.state.failed:
+            is_ours = not isinstance(error, (errors.KernelError, OSError))
+            logger.error(
+                "configuration not in force, trying again until it is: %s", message, exc_info=is_ours
+            )
+        self.state = dataclasses.replace(self.state, failed=failed, errors=self.state.errors + 1)
+        self._try_at = self._clock() + self._wait_seconds
+        self._wait_seconds = min(2 * self._wait_seconds, MOST_AGAIN_SECONDS)

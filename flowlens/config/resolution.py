@@ -64,10 +64,13 @@ class NodeConfig:
     stale_after_seconds: float
     max_series: int
     max_flows: int
+    uid: str = ""
 
 
-def resolve(spec: definitions.Spec, *, name: str, generation: int, node: str = "") -> NodeConfig:
-    """The spec of the configuration `name`, generation `generation`, for the node named `node`.
+def resolve(
+    spec: definitions.Spec, *, name: str, generation: int, uid: str = "", node: str = ""
+) -> NodeConfig:
+    """The spec of the configuration `name`, generation `generation`, for the node named `node`. `uid`: of an object.
 
     A metric that the spec does not name is on with the defaults, unless `defaults.enabled` is
     false; naming it turns it on, unless its entry says `enabled: false`.
@@ -90,6 +93,7 @@ def resolve(spec: definitions.Spec, *, name: str, generation: int, node: str = "
         stale_after_seconds=notation.duration_seconds(spec.defaults.stale_after),
         max_series=spec.limits.max_series,
         max_flows=spec.limits.max_flows,
+        uid=uid,
     )
 
 

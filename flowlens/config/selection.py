@@ -23,6 +23,7 @@ class Candidate:
     created: str
     spec: definitions.Spec
     generation: int = 0
+    uid: str = ""
 
 
 def choose(candidates: Iterable[Candidate], node_labels: Mapping[str, str]) -> Candidate | None:

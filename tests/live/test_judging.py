@@ -92,24 +92,33 @@ def test_what_holds_already_is_not_put_in_force_again(judge: Judge) -> None:
     assert judge.wish() is None
 
 
-def test_an_error_is_told_again_after_each_change_that_clears_it_and_goes_with_its_object(
-    judge: Judge,
-) -> None:
+def test_what_is_refused_comes_with_what_holds_and_goes_with_its_object(judge: Judge) -> None:
     judge.see_node()
     judge.see(made("one", GOOD), made("bad", BAD))
-    assert judge.node().name == "one"
     told = judge.wish()
     assert told is not None
+    assert told.node is not None
+    assert told.node.name == "one"
+    assert [(one.name, one.generation, one.uid) for one in told.refused] == [("bad", 1, "bad")]
     assert "FlowLensConfig bad" in told.error
     assert judge.wish() is None
-    woken = judge.woken
     judge.see(made("one", BETTER, generation=2), made("bad", BAD))
-    assert judge.node().generation == 2
-    assert judge.woken > woken + 1  # so that the error is not gone for a second
-    assert judge.wish() == told
+    changed = judge.wish()
+    assert changed is not None
+    assert changed.node is not None
+    assert changed.node.generation == 2
+    assert changed.refused == told.refused
     judge.see(made("one", BETTER, generation=2))
-    assert judge.node().generation == 2  # put in force anew, which clears the error
+    assert judge.wish() == intent.Wish(changed.node)
     assert judge.wish() is None
+
+
+def test_an_object_made_anew_with_the_same_spec_is_another_one(judge: Judge) -> None:
+    judge.see_node()
+    judge.see(made("one", GOOD, uid="a"))
+    assert judge.node().uid == "a"
+    judge.see(made("one", GOOD, uid="b"))
+    assert judge.node().uid == "b"
 
 
 def test_an_unreadable_object_takes_no_part_however_high_its_priority(judge: Judge) -> None:
