@@ -79,7 +79,7 @@ def _without_tracepoint() -> dict[str, str]:
 
 
 def require_privileges() -> None:
-    """Raises errors.Unavailable unless this process has CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)."""
+    """Raises errors.Unavailable unless this process is seen to have CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)."""
     effective = int(_status_field("CapEff"), 16)
     cap_perfmon, cap_bpf, cap_sys_admin = 1 << 38, 1 << 39, 1 << 21
     if effective & cap_sys_admin or (effective & cap_bpf and effective & cap_perfmon):
@@ -93,7 +93,15 @@ def require_privileges() -> None:
 
 
 def _status_field(name: str) -> str:
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    path = Path("/proc/self/status")
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise errors.Unavailable(
+            f"capabilities of this process cannot be read ({path}: {error.strerror}): "
+            "mount a proc file system on /proc"
+        ) from error
+    for line in text.splitlines():
         if line.startswith(name + ":"):
             return line.split()[1]
     return "0"

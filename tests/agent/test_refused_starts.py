@@ -37,6 +37,14 @@ def test_without_privileges_it_says_which_are_missing_and_how_to_get_them() -> N
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("engine", ["core", "bcc", "auto"])
+def test_without_proc_it_says_that_capabilities_cannot_be_read_and_what_to_mount(engine: str) -> None:
+    said = process.refused(process.free_port(), "--engine", engine, before=_without(Path("/proc")))
+    assert "capabilities of this process cannot be read (/proc/self/status: No such file" in said
+    assert "mount a proc file system on /proc" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_without_btf_engine_core_names_the_kernel_option_and_the_other_engine() -> None:
     said = process.refused(process.free_port(), "--engine", "core", before=_without(Path("/sys/kernel/btf")))
     for word in ("kernel has no BTF", "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y", "--engine bcc"):

@@ -136,7 +136,9 @@ def test_an_unreadable_proc_is_a_condition_and_no_traceback(run: conftest.Run) -
     done = run("check", "--json", before=_without("mount -t tmpfs none /proc"))
     report = _report(done)
     assert done.returncode == 1
-    assert _condition(report, "privileges")["detail"].startswith("capabilities cannot be read: /proc")
+    assert _condition(report, "privileges")["detail"].startswith(
+        "capabilities of this process cannot be read (/proc"
+    )
     assert _condition(report, "processes")["detail"] == "/proc shows no process"
 
 
