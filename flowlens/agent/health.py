@@ -96,9 +96,11 @@ def status(
         "uptime_seconds": round(time.monotonic() - started, 1),
         "config": {
             "name": state.name,
+            "uid": state.uid,
             "generation": state.generation,
             "state": state.state,
             "error": state.error,
+            "refused": _refused(state),
             "applied_at": state.applied_at,
             "metrics": sorted(seen.config.metrics),
         },
@@ -108,6 +110,7 @@ def status(
         ],
         "maps": {"entries": dict(seen.tracer.entries()), "capacity": dict(seen.tracer.capacities())},
         "series": ledger_series(seen),
+        "limited": limited(seen),
         "collapsed": {name: n for name, n in seen.ledger.collapsed.items() if n},
         "unattributed": [
             {"metric": name, "cause": cause, "count": n}
@@ -116,6 +119,18 @@ def status(
         "identity": {"problem": seen.identity.problem, **asdict(seen.identity.counters)},
         **extra,
     }
+
+
+def _refused(state: ConfigState) -> dict[str, Any] | None:
+    """The one that should hold, else the first by name; `error` has all."""
+    return asdict(state.problems[0]) if state.problems else None
+
+
+def limited(seen: observer.Observer) -> list[str]:
+    """Metrics of which some label sets are in `other` now, for want of series or of flows."""
+    is_full = seen.tracer.entries()["flows"] >= seen.tracer.capacities()["flows"]
+    without_flow = {name for name, each in seen.config.metrics.items() if each.flow_labels and is_full}
+    return sorted(seen.ledger.limited | without_flow)
 
 
 def ledger_series(seen: observer.Observer) -> dict[str, int]:

@@ -32,9 +32,9 @@ class Intent:
     status: status.Status = field(default_factory=status.Status)
 
     @property
-    def version(self) -> tuple[str, int]:
+    def version(self) -> sighting.Version:
         """As an agent reports what it runs."""
-        return self.name, self.generation
+        return sighting.Version(self.name, self.generation, self.uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def reach(intents: Iterable[Intent], nodes: Mapping[str, Labels]) -> dict[str, R
     }
 
 
-def wanted(intents: Iterable[Intent], reached: Mapping[str, Reach]) -> dict[str, tuple[str, int]]:
+def wanted(intents: Iterable[Intent], reached: Mapping[str, Reach]) -> dict[str, sighting.Version]:
     """What each node should run. Nodes that no object takes are left out: their defaults are the chart's."""
     return {node: one.version for one in intents for node in reached.get(one.name, Reach()).won}
 
@@ -85,15 +85,18 @@ class Outcome(enum.Enum):
     NO_AGENT = enum.auto()
 
 
-def outcome(version: tuple[str, int], seen: sighting.Sighting | None, *, settling: bool) -> Outcome:
-    """`settling`: the object changed a moment ago, and an agent's error may still be about something else."""
+def outcome(version: sighting.Version, seen: sighting.Sighting | None, *, settling: bool) -> Outcome:
+    """`settling`: the object changed a moment ago, and an error of which nobody says what it is about may be old."""
     if seen is None:
         return Outcome.NO_AGENT
     if seen.problem:
         return Outcome.UNREACHABLE
-    if seen.config == version:
+    if seen.runs(version):
         return Outcome.APPLIED
-    return Outcome.FAILED if seen.error and not settling else Outcome.PENDING
+    is_ours = bool(seen.error) and not settling
+    if seen.refused is not None:
+        is_ours = seen.refused.is_same(version)
+    return Outcome.FAILED if is_ours else Outcome.PENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +193,19 @@ def _limits(intent: Intent) -> _Limits:
 
 
 def _at_limit(seen: sighting.Sighting, limits: _Limits) -> Iterable[str]:
-    """Which limits keep label sets out now. Collapsed ones alone prove nothing: that count never falls."""
+    """Which limits keep label sets out now. Of agents that do not tell, the numbers must prove it."""
+    found: dict[str, None] = {}
+    lacks_flows = bool(limits.flows) and seen.flows >= limits.flows
     for name, series in seen.crowded:
         most, weight = limits.by_metric.get(name, (0, 1))
         if not most:
             continue  # the metric was switched off since
         if series + weight > most < limits.series:
-            yield f"{name} has its maxSeries"
+            found[f"{name} has its maxSeries"] = None
         elif seen.series + weight > limits.series:
-            yield "limits.maxSeries is reached"
-            return
-    if limits.flows and seen.flows >= limits.flows:
-        yield "limits.maxFlows is reached"
+            found["limits.maxSeries is reached"] = None
+        elif seen.tells_limits and not lacks_flows:
+            found[f"{name} has been at a limit"] = None  # there is room again, for label sets that are new
+    if lacks_flows:
+        found["limits.maxFlows is reached"] = None
+    return found

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,10 +16,19 @@ FLOWS = "flows"
 """The kernel's map of rows per connection or peer, the one that `limits.maxFlows` bounds."""
 
 
+class _Refused(msgspec.Struct, frozen=True):
+    name: str = ""
+    generation: int = 0
+    message: str = ""
+    uid: str = ""
+
+
 class _Config(msgspec.Struct, frozen=True):
     name: str = ""
     generation: int = 0
     error: str = ""
+    uid: str = ""
+    refused: _Refused | None = None
 
 
 class _Probe(msgspec.Struct, frozen=True):
@@ -33,7 +42,7 @@ class _Maps(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """The part of an agent's /status that is read here."""
+    """The part of an agent's /status that is read here. Older agents have no `uid`, `refused` and `limited`."""
 
     config: _Config
     node: str = ""
@@ -42,6 +51,20 @@ class _Answer(msgspec.Struct, frozen=True):
     maps: _Maps = _Maps()
     series: dict[str, int] = {}
     collapsed: dict[str, int] = {}
+    limited: tuple[str, ...] | None = None
+
+
+class Version(NamedTuple):
+    """A spec of an object. `uid` is "" where an agent does not tell it."""
+
+    name: str
+    generation: int
+    uid: str = ""
+
+    def is_same(self, other: Version) -> bool:
+        """As far as both tell."""
+        may_be = not (self.uid and other.uid) or self.uid == other.uid
+        return may_be and (self.name, self.generation) == (other.name, other.generation)
 
 
 Down = tuple[tuple[str, str], ...]
@@ -52,18 +75,25 @@ Down = tuple[tuple[str, str], ...]
 class Sighting:
     """One node's agent as it was last seen.
 
-    `config` is (name, generation) of what it runs, None while it has never answered; `error` why it
-    refused something newer. `crowded`: metrics that have ever collapsed label sets, with their
-    series now. `problem`: why it does not answer, "" while it does.
+    `config` is what it runs, None while it has never answered; `error` why it refused something else,
+    `refused` what that was, None where it does not tell or refuses several. `crowded`: metrics at a limit,
+    with their series now; unless it `tells_limits`, those that have ever been at one. `problem`: why it
+    does not answer, "" while it does.
     """
 
-    config: tuple[str, int] | None = None
+    config: Version | None = None
     error: str = ""
+    refused: Version | None = None
     series: int = 0
     crowded: tuple[tuple[str, int], ...] = ()
+    tells_limits: bool = False
     flows: int = 0
     down: Down = ()
     problem: str = ""
+
+    def runs(self, version: Version) -> bool:
+        """Whether this is what it runs."""
+        return self.config is not None and self.config.is_same(version)
 
 
 class UnreadableError(Exception):
@@ -85,14 +115,25 @@ def read(body: bytes, node: str) -> Sighting:
     if answer.node and answer.node != node:
         raise UnreadableError("another node's agent answered (was the address given to somebody else?)")
     down = tuple((p.hook, p.reason) for p in answer.probes if not p.up and p.reason != OFF)
+    told, ever = answer.limited, (name for name, n in answer.collapsed.items() if n)
     return Sighting(
-        config=_share((answer.config.name, answer.config.generation)),
+        config=_share(Version(answer.config.name, answer.config.generation, answer.config.uid)),
         error=_share(answer.config.error),
+        refused=_share(_refused(answer.config)),
         series=sum(answer.series.values()),
-        crowded=tuple((name, answer.series.get(name, 0)) for name, n in answer.collapsed.items() if n),
+        crowded=tuple((name, answer.series.get(name, 0)) for name in (ever if told is None else told)),
+        tells_limits=told is not None,
         flows=answer.maps.entries.get(FLOWS, 0),
         down=_share(down),
     )
+
+
+def _refused(said: _Config) -> Version | None:
+    """What the error is about, if it is about one thing."""
+    one = said.refused
+    if one is None or one.message != said.error:
+        return None
+    return Version(one.name, one.generation, one.uid)
 
 
 def _share(value: Shared) -> Shared:

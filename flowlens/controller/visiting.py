@@ -24,9 +24,6 @@ from flowlens.kube import access, errors
 
 logger = logging.getLogger(__name__)
 
-Config = tuple[str, int]
-"""(name, generation) of a FlowLensConfig."""
-
 MOST_BODY_BYTES = 1 << 20
 SETTLE_SECONDS = 1.0
 """An agent applies a change within a second or two: the first look comes after this."""
@@ -42,7 +39,7 @@ class Agent:
 
     node: str
     where: str
-    wanted: Config | None = None
+    wanted: sighting.Version | None = None
     seen: sighting.Sighting = field(default_factory=sighting.Sighting)
     failures: int = 0
     looks: int = 0
@@ -53,7 +50,7 @@ class Agent:
     @property
     def is_behind(self) -> bool:
         """Whether it should run something else than it does."""
-        return self.wanted is not None and self.seen.config != self.wanted
+        return self.wanted is not None and not self.seen.runs(self.wanted)
 
 
 def _session(chosen: options.Options) -> aiohttp.ClientSession:
@@ -103,7 +100,7 @@ class Visitor:
                 self.agents[node] = Agent(node, where)
         self._woken.set()
 
-    def expect(self, wanted: Mapping[str, Config]) -> None:
+    def expect(self, wanted: Mapping[str, sighting.Version]) -> None:
         """What nodes should run now; those that should change are asked soon, and again until they did."""
         soon = time.monotonic() + SETTLE_SECONDS
         for node, agent in self.agents.items():
@@ -120,7 +117,7 @@ class Visitor:
         return self._queue.qsize()
 
     @property
-    def asking(self) -> set[Config]:
+    def asking(self) -> set[sighting.Version]:
         """What agents should run that were not asked since."""
         return {one.wanted for one in self.agents.values() if one.wanted and one.is_behind and not one.looks}
 

@@ -78,6 +78,11 @@ class Book:
         """Prometheus time series that it has: a histogram's label set counts its buckets + 2."""
         return len(self.names) * self.weight
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether label sets are kept out now; of a limit that was lifted only the series remains."""
+        return bool(self._collapsed and self.others)
+
     def accept(self, wanted: config.MetricConfig, *, has_more_room: bool) -> None:
         """A configuration that differs in limits only. A higher one lets collapsed label sets in again."""
         if has_more_room or wanted.max_series > self.wanted.max_series:

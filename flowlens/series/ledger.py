@@ -154,6 +154,11 @@ class Ledger:
         return {name: self._store.collapsed[name] for name in self.series}
 
     @property
+    def limited(self) -> frozenset[str]:
+        """Metrics of which a limit keeps label sets out now."""
+        return frozenset(pages.metric.name for pages in self._store.books.values() if pages.is_limited)
+
+    @property
     def unattributed(self) -> dict[tuple[str, str], int]:
         """Events counted without a name since the agent started, by metric and cause."""
         store = self._store

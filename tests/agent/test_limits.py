@@ -49,6 +49,10 @@ def test_flows_beyond_max_flows_are_summed_in_other_and_sums_stay_exact(
     assert shown.sum("connect", src_port="other", dst_port="other") >= 250
     assert shown.own("map_errors_total", map="flows", errno="E2BIG") > 0
     assert shown.own("map_errors_total", map="totals") == 0
+    assert "connect" in agent.status()["limited"]
+    agent.follow(_spec(FLOWS, maxFlows=10000))
+    agent.scrape()
+    assert agent.status()["limited"] == []
 
 
 def test_with_room_for_one_flow_everything_is_counted(start_agent: StartAgent, place: Place) -> None:
@@ -68,6 +72,9 @@ def test_label_sets_beyond_max_series_are_summed_in_other_and_sums_stay_exact(
     assert 0 < shown.own("series") <= 50 + 10 * 40  # at most one `other` per metric and label that is kept
     assert shown.sum("connect", src_port="other") >= 300
     assert shown.own("series_collapsed_total", metric="connect") >= 300
+    assert "connect" in agent.status()["limited"]
+    agent.follow(_spec(["src_port"], maxSeries=10000))
+    assert agent.status()["limited"] == []
 
 
 def test_other_series_never_go_down_while_limits_and_labels_change(

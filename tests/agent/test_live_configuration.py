@@ -198,6 +198,8 @@ def test_a_bad_file_is_told_with_field_and_allowed_values_and_the_last_good_one_
     for word in [str(agent.file), *words]:
         assert word in status["error"]
         assert word in agent.log
+    assert status["refused"]["name"] == agent.file.name
+    assert status["refused"]["message"] == status["error"]
     assert status["generation"] == good
     assert (
         shown.own("config_apply_errors_total") == before.own("config_apply_errors_total") + 1
@@ -207,6 +209,7 @@ def test_a_bad_file_is_told_with_field_and_allowed_values_and_the_last_good_one_
     agent.follow(EVERYTHING)
     recovered = agent.scrape()
     assert agent.status()["config"]["error"] == ""
+    assert agent.status()["config"]["refused"] is None
     assert recovered.own("config_info", state="applied") == 1
     assert recovered.own("config_apply_errors_total") == shown.own("config_apply_errors_total")
     assert recovered.sum("connect", workload=place.name) == 2

@@ -33,6 +33,7 @@ class Agent:
     probes: list[Json] = field(default_factory=list)
     series: Json = field(default_factory=lambda: {"connect": 10})
     collapsed: Json = field(default_factory=dict)
+    limited: list[str] | None = None
     flows: int = 0
     mode: str = "answer"
     asked: int = 0
@@ -52,10 +53,13 @@ class Agent:
             "unattributed": [{"metric": "connect", "cause": "no_socket", "count": 2}],
             "identity": {"problem": ""},
         }
+        if self.limited is not None:
+            content["limited"] = self.limited
         return json.dumps(content).encode()
 
 
 def state(name: str, generation: int, error: str = "") -> Json:
+    """As an agent of version 0.1.0 says it; later ones add `uid` and `refused`."""
     return {
         "name": name,
         "generation": generation,

@@ -22,7 +22,7 @@ def unreadable(name: str = "bad") -> judgement.Intent:
 
 
 def runs(name: str = "one", generation: int = 1, **more: Any) -> sighting.Sighting:
-    return sighting.Sighting(config=(name, generation), **more)
+    return sighting.Sighting(config=sighting.Version(name, generation), **more)
 
 
 def zone(letter: str) -> dict[str, dict[str, str]]:

@@ -14,6 +14,8 @@ from flowlens.config import selectors
 from flowlens.controller import judgement, sighting
 from tests.controller.building import intent, runs, unreadable, zone
 
+Version = sighting.Version
+ONE = Version("one", 1, "uid-one")
 NODES = {"n1": {"zone": "a"}, "n2": {"zone": "b"}, "n3": {"zone": "b"}}
 
 
@@ -35,7 +37,8 @@ def test_an_unreadable_object_neither_wins_nor_hinders() -> None:
 
 def test_nodes_that_no_object_takes_are_expected_to_run_nothing_in_particular() -> None:
     intents = [intent("b", generation=7, nodeSelector=zone("b"))]
-    assert judgement.wanted(intents, judgement.reach(intents, NODES)) == {"n2": ("b", 7), "n3": ("b", 7)}
+    expected = sighting.Version("b", 7, "uid-b")
+    assert judgement.wanted(intents, judgement.reach(intents, NODES)) == {"n2": expected, "n3": expected}
 
 
 labels = st.dictionaries(st.sampled_from(("zone", "pool")), st.sampled_from("abc"), max_size=2)
@@ -80,22 +83,33 @@ def tally(seen: dict[str, sighting.Sighting], *, settling: bool = False, **spec:
         (runs("default", 0), judgement.Outcome.PENDING),
         (runs("default", 0, error="cannot be applied"), judgement.Outcome.FAILED),
         (runs(problem="no answer in time"), judgement.Outcome.UNREACHABLE),
+        (runs("default", 0, error="no", refused=Version("one", 1)), judgement.Outcome.FAILED),
+        (runs("default", 0, error="no", refused=Version("one", 0)), judgement.Outcome.PENDING),
+        (runs("default", 0, error="no", refused=Version("two", 1)), judgement.Outcome.PENDING),
+        (runs("default", 0, error="no", refused=Version("one", 1, "old")), judgement.Outcome.PENDING),
+        (sighting.Sighting(config=Version("one", 1, "uid-one")), judgement.Outcome.APPLIED),
+        (sighting.Sighting(config=Version("one", 1, "old")), judgement.Outcome.PENDING),
     ],
 )
 def test_what_an_agent_says_decides_what_became_of_the_object(
     seen: sighting.Sighting | None, expected: judgement.Outcome
 ) -> None:
-    assert judgement.outcome(("one", 1), seen, settling=False) is expected
+    assert judgement.outcome(ONE, seen, settling=False) is expected
 
 
 def test_just_after_a_change_an_old_error_is_not_held_against_the_new_spec() -> None:
     seen = runs(generation=0, error="about the spec before")
-    assert judgement.outcome(("one", 1), seen, settling=True) is judgement.Outcome.PENDING
+    assert judgement.outcome(ONE, seen, settling=True) is judgement.Outcome.PENDING
+
+
+def test_an_agent_that_names_what_it_refuses_is_believed_at_once() -> None:
+    seen = runs("default", 0, error="no", refused=ONE)
+    assert judgement.outcome(ONE, seen, settling=True) is judgement.Outcome.FAILED
 
 
 sightings = st.builds(
     sighting.Sighting,
-    config=st.sampled_from((None, ("one", 1), ("one", 0), ("default", 0))),
+    config=st.sampled_from((None, ONE, Version("one", 1), Version("one", 0), Version("default", 0))),
     error=st.sampled_from(("", "broken", "worse")),
     series=st.integers(0, 100),
     down=st.sampled_from(((), (("hook", "why"),))),
@@ -141,6 +155,9 @@ def test_a_probe_that_is_down_on_a_node_that_runs_the_object_degrades_it() -> No
         (runs(series=90, crowded=(("connect_duration", 80),)), ["limits.maxSeries is reached"]),
         (runs(series=10, flows=50), ["limits.maxFlows is reached"]),
         (runs(series=100, crowded=(("reset", 1),)), []),
+        (runs(series=39, crowded=(("connect", 39),), tells_limits=True), ["connect has been at a limit"]),
+        (runs(series=40, crowded=(("connect", 40),), tells_limits=True), ["connect has its maxSeries"]),
+        (runs(flows=50, crowded=(("connect", 1),), tells_limits=True), ["limits.maxFlows is reached"]),
     ],
     ids=[
         "never collapsed",
@@ -150,6 +167,9 @@ def test_a_probe_that_is_down_on_a_node_that_runs_the_object_degrades_it() -> No
         "a histogram needs more",
         "flows",
         "off",
+        "told, room for new ones",
+        "told, own limit",
+        "told, flows",
     ],
 )
 def test_a_limit_that_keeps_label_sets_out_now_is_told(seen: sighting.Sighting, expected: list[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flowlens.controller import options, visiting
+from flowlens.controller import options, sighting, visiting
 from tests.controller import agents as simulated
 from tests.kube import pki
 
@@ -70,7 +70,7 @@ def test_every_agent_is_asked_and_asked_again() -> None:
             await until(
                 lambda: all(one.asked > 2 for one in all_of_them.by_node.values()), "asked three times"
             )
-            assert {one.seen.config for one in visitor.agents.values()} == {("default", 0)}
+            assert {one.seen.config for one in visitor.agents.values()} == {sighting.Version("default", 0)}
 
     asyncio.run(main())
 
@@ -99,7 +99,7 @@ def test_an_agent_that_fails_twice_has_a_problem_in_words_without_its_address(
             assert not agent.seen.problem, "one failure is a hiccup"
             await until(lambda: agent.seen.problem, "a problem")
             assert agent.seen.problem.startswith(problem)
-            assert agent.seen.config == ("default", 0), "what was known stays"
+            assert agent.seen.config == sighting.Version("default", 0), "what was known stays"
             one["n1"].mode = "answer"
             await until(lambda: not agent.seen.problem, "well again")
 
@@ -123,7 +123,7 @@ def test_a_sweep_asks_each_agent_once() -> None:
         many = fleet(*[f"n{number}" for number in range(200)])
         async with asking(many, options.Options(sweep_seconds=3600, concurrency=8)) as visitor:
             await until(lambda: all(one.seen.config for one in visitor.agents.values()), "all answered")
-            visitor.expect({"n0": ("one", 1)})
+            visitor.expect({"n0": sighting.Version("one", 1)})
             await until(lambda: many["n0"].asked > 1, "one is asked again")
         assert [one.asked for one in many.by_node.values()][1:] == [1] * 199
 
@@ -148,7 +148,7 @@ def test_who_should_change_is_asked_soon_and_again_until_it_did() -> None:
         slow = options.Options(sweep_seconds=60, timeout_seconds=1)
         async with asking(both, slow) as visitor:
             await until(lambda: all(one.asked for one in both.by_node.values()), "first look")
-            visitor.expect({"n1": ("one", 1)})
+            visitor.expect({"n1": sighting.Version("one", 1)})
             await until(lambda: both["n1"].asked > 2, "two more looks, long before the next sweep", 20)
             assert visitor.agents["n1"].is_behind
             both.follow("one", 1)
@@ -206,3 +206,11 @@ def test_a_ca_file_that_is_none_says_which_flag_to_mend(tmp_path: Path) -> None:
     visitor = visiting.Visitor(chosen, lambda: None, lambda *_: None)
     with pytest.raises(options.StartError, match=r"--agents-ca: CA .*missing\.crt"):
         asyncio.run(visitor.run())
+
+
+def test_an_agent_that_runs_the_former_object_of_that_name_is_behind() -> None:
+    new = sighting.Version("one", 1, "new")
+    agent = visiting.Agent("n1", "198.18.0.1:2112", wanted=new)
+    for uid, is_behind in (("former", True), ("new", False), ("", False)):  # "": it does not tell
+        agent.seen = sighting.Sighting(config=sighting.Version("one", 1, uid))
+        assert agent.is_behind is is_behind

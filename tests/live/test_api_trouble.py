@@ -266,7 +266,10 @@ def test_an_object_that_this_version_cannot_read_is_told_while_others_are_follow
         assert words in agent.config["error"]
     page = agent.scrape()
     assert page.own("config_info", config="good", state="rejected") == 1
-    assert page.own("config_apply_errors_total") >= 1
+    assert page.own("config_apply_errors_total") == 1
+    assert (agent.config["refused"]["name"], agent.config["refused"]["generation"]) == ("future", 1)
+    meta = json.loads(server.kubectl("get", "flowlensconfig", "good", "-o", "json"))["metadata"]
+    assert agent.config["uid"] == meta["uid"]
     assert page.sum("connect", namespace=pod.project, pod="web") == 5
     server.configure("future", {"priority": -9, "metrics": [{"name": "connect"}]})
     process.until(lambda: agent.config["state"] == "applied", "all well again", lens.SECONDS)

@@ -23,6 +23,17 @@ def test_label_sets_beyond_the_limit_share_one_row_and_nothing_is_lost() -> None
     assert ledger.series["connect"] == 3
 
 
+def test_a_metric_is_limited_while_a_limit_keeps_label_sets_out() -> None:
+    ledger = kr.Names().ledger(LIMITED)
+    ledger.update(kr.read(flows(2)), 1.0)
+    assert ledger.limited == frozenset()
+    ledger.update(kr.read(flows(3)), 2.0)
+    assert ledger.limited == {"connect"}
+    ledger.configure(kr.configuration(LIMITED.replace("maxSeries: 2", "maxSeries: 9")), 8, 3.0)
+    assert ledger.limited == frozenset()
+    assert ledger.collapsed["connect"] == 1  # never goes down
+
+
 def test_a_collapsed_label_set_is_counted_once() -> None:
     ledger = kr.Names().ledger(LIMITED)
     ledger.update(kr.read(flows(3)), 1.0)
