@@ -217,16 +217,23 @@ CATALOGUE: tuple[Metric, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class HealthMetric:
-    """One family about flow-lens itself; `labels` in the order shown."""
+    """One family about flow-lens itself; `labels` in the order shown, `buckets` in seconds without +Inf."""
 
     exposed: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
 
 def _health(name: str, kind: Kind, text: str, *labels: str) -> HealthMetric:
     return HealthMetric(f"flow_lens_{name}", kind, text, labels)
+
+
+def _controller(
+    name: str, kind: Kind, text: str, *labels: str, buckets: tuple[float, ...] = ()
+) -> HealthMetric:
+    return HealthMetric(f"flow_lens_controller_{name}", kind, text, labels, buckets)
 
 
 BUILD_INFO = _health(
@@ -311,6 +318,76 @@ HEALTH: tuple[HealthMetric, ...] = (
     COLLECT_SECONDS,
     SCRAPES,
     IDENTITY_ERRORS,
+)
+
+VISIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+CONTROLLER_BUILD_INFO = _controller(
+    "build_info", Kind.GAUGE, "Version of the controller; always 1.", "version"
+)
+CONTROLLER_OBJECTS = _controller("objects", Kind.GAUGE, "FlowLensConfigs known.")
+CONTROLLER_NODES = _controller("nodes", Kind.GAUGE, "Nodes known.")
+CONTROLLER_AGENTS = _controller(
+    "agents",
+    Kind.GAUGE,
+    "Agents by state: answering, unreachable, behind (they run something else than they should)"
+    " or unknown (not asked yet).",
+    "state",
+)
+CONTROLLER_VISITS = _controller(
+    "visits_total", Kind.COUNTER, "Agents asked for their status, by result: answered or failed.", "result"
+)
+CONTROLLER_VISIT_SECONDS = _controller(
+    "visit_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time from asking an agent to having its answer.",
+    buckets=VISIT_BUCKETS,
+)
+CONTROLLER_VISITS_WAITING = _controller(
+    "visits_waiting", Kind.GAUGE, "Agents that are due and wait for their turn."
+)
+CONTROLLER_WRITES = _controller(
+    "writes_total",
+    Kind.COUNTER,
+    "Requests that write to the API server, by what (status, event) and result"
+    " (written, repeated, gone, refused, failed).",
+    "what",
+    "result",
+)
+CONTROLLER_WATCH_UP = _controller(
+    "watch_up",
+    Kind.GAUGE,
+    "1 if a watch is established, else 0; resource is nodes or endpointslices.",
+    "resource",
+)
+CONTROLLER_WATCH_FAILURES = _controller(
+    "watch_failures_total", Kind.COUNTER, "Lists and watches that failed.", "resource"
+)
+CONTROLLER_WATCH_BEHIND = _controller(
+    "watch_behind_seconds",
+    Kind.GAUGE,
+    "How long the watch of FlowLensConfigs owes a change that a list has shown.",
+)
+CONTROLLER_JUDGE_SECONDS = _controller(
+    "judge_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time to work out the statuses of all objects.",
+    buckets=VISIT_BUCKETS,
+)
+
+CONTROLLER: tuple[HealthMetric, ...] = (
+    CONTROLLER_BUILD_INFO,
+    CONTROLLER_OBJECTS,
+    CONTROLLER_NODES,
+    CONTROLLER_AGENTS,
+    CONTROLLER_VISITS,
+    CONTROLLER_VISIT_SECONDS,
+    CONTROLLER_VISITS_WAITING,
+    CONTROLLER_WRITES,
+    CONTROLLER_WATCH_UP,
+    CONTROLLER_WATCH_FAILURES,
+    CONTROLLER_WATCH_BEHIND,
+    CONTROLLER_JUDGE_SECONDS,
 )
 
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}

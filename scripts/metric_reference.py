@@ -32,18 +32,17 @@ def text() -> str:
     lines += ["", "## Labels", "", "| label | meaning |", "|---|---|"]
     lines += [f"| `{label}` | {meaning} |" for label, meaning in metrics.LABEL_HELP.items()]
     lines += ["| `label_<name>` | A pod label that the configuration names in `podLabels`. |"]
-    lines += [
-        "",
-        "## flow-lens about itself",
-        "",
-        "| metric | type | labels | meaning |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{metric.exposed}` | {metric.kind} | {_names(metric.labels)} | {metric.help} |"
-        for metric in metrics.HEALTH
-    ]
+    lines += _about_itself("The agent about itself", metrics.HEALTH)
+    lines += _about_itself("The controller about itself", metrics.CONTROLLER)
     return "\n".join(lines) + "\n"
+
+
+def _about_itself(title: str, families: tuple[metrics.HealthMetric, ...]) -> list[str]:
+    rows = [
+        f"| `{metric.exposed}` | {metric.kind} | {_names(metric.labels)} | {metric.help} |"
+        for metric in families
+    ]
+    return ["", f"## {title}", "", "| metric | type | labels | meaning |", "|---|---|---|---|", *rows]
 
 
 def _names(labels: tuple[str, ...]) -> str:
