@@ -142,6 +142,16 @@ def test_an_unreadable_proc_is_a_condition_and_no_traceback(run: conftest.Run) -
     assert _condition(report, "processes")["detail"] == "/proc shows no process"
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_headers_that_the_kernel_carries_are_said_not_to_be_used(run: conftest.Run, is_there: bool) -> None:
+    archive = "touch /sys/kernel/kheaders.tar.xz" if is_there else "true"
+    hide = _without("mount -t tmpfs none /sys/kernel", archive)  # with it goes the kernel's BTF
+    done = run("check", environment={"FLOWLENS_KERNEL_HEADERS": "/nowhere"}, before=hide)
+    shown = " ".join(done.stdout.split())
+    assert "apt-get install linux-headers-" in shown
+    assert ("/sys/kernel/kheaders.tar.xz is there, but is not used" in shown) is is_there
+
+
 def test_several_gaps_show_at_once(run: conftest.Run) -> None:
     hide = _without("mount -t tmpfs none /sys/kernel/btf")
     report = _report(run("check", "--json", before=(*hide, *NO_CAPABILITY)))

@@ -13,6 +13,8 @@ from flowlens.kernel import btf, errors
 
 MODULES = Path("/lib/modules")
 HEADERS_VARIABLE = "FLOWLENS_KERNEL_HEADERS"
+KERNEL_ARCHIVE = Path("/sys/kernel/kheaders.tar.xz")
+"""Headers that a kernel with CONFIG_IKHEADERS carries; we do not unpack them, and say so where somebody may hope."""
 _MADE_BY_BUILD = "include/generated/autoconf.h"
 _RELEASE = re.compile(r"(\d+)\.(\d+)")
 _COMMON = re.compile(r"^include\s+(\S+)/Makefile", re.MULTILINE)
@@ -82,9 +84,13 @@ def find_headers() -> Headers:
         raise errors.Unavailable(
             f"the kernel's headers, which way headers of engine bcc needs, are not in {build} (no {_MADE_BY_BUILD}): "
             f"install them (Debian, Ubuntu: apt-get install linux-headers-{os.uname().release}), or say where they "
-            f"are in ${HEADERS_VARIABLE}"
+            f"are in ${HEADERS_VARIABLE}{_archive_remark()}"
         )
     return Headers(_source_of(build), build)
+
+
+def _archive_remark() -> str:
+    return f"; {KERNEL_ARCHIVE} is there, but is not used" if KERNEL_ARCHIVE.exists() else ""
 
 
 def _source_of(build: Path) -> Path:
