@@ -72,7 +72,7 @@ class File:
     def __init__(self, path: Path, node: str) -> None:
         self._path, self._node = path, node
         self._seen: tuple[int, ...] = ()
-        self._text: str | None = None
+        self._content: bytes | None = None
         self._looks = self._absent_looks = 0
         self._generation = 0
 
@@ -96,7 +96,7 @@ class File:
         self._absent_looks += 1
         if self._looks > 1 and self._absent_looks != 2:
             return None
-        self._seen, self._text = (), None  # whatever comes back is news
+        self._seen, self._content = (), None  # whatever comes back is news
         return self._refused(error)
 
     def _refused(self, error: str) -> Wish:
@@ -108,17 +108,17 @@ class File:
 
     def _read(self) -> Wish | None:
         try:
-            text = self._path.read_text(encoding="utf-8")
-            if text == self._text:
+            content = self._path.read_bytes()
+            if content == self._content:
                 return None
-            self._text = text
+            self._content = content
             self._generation += 1
-            spec = config.load(text, source=str(self._path))
+            spec = config.load(content.decode(), source=str(self._path))
         except config.ConfigError as error:
             return self._refused(str(error))
         except UnicodeDecodeError as error:
             return self._refused(self._unreadable(error))
         except OSError as error:
-            self._seen, self._text = (), None  # nothing is wrong with what it says: look again
+            self._seen, self._content = (), None  # nothing is wrong with what it says: look again
             return self._refused(self._unreadable(error))
         return Wish(config.resolve(spec, name=self._path.name, generation=self._generation, node=self._node))

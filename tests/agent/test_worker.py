@@ -158,6 +158,19 @@ def test_a_file_is_refused_once_per_content(desk: Desk, tmp_path: Path) -> None:
     assert desk.state.state == "rejected"
 
 
+def test_a_file_that_was_no_text_for_a_while_and_came_back_is_in_force_again(
+    desk: Desk, tmp_path: Path
+) -> None:
+    path = tmp_path / "flowlens.yaml"
+    path.write_text("{}")
+    file = intent.File(path, "n1")
+    for content, state in ((b"{}", "applied"), (b"\xff", "rejected"), (b"{}", "applied")):
+        path.write_bytes(content)
+        for wish in wishes(file):
+            desk.wish(wish.node, *wish.refused)
+        assert desk.state.state == state
+
+
 # a real kernel ---------------------------------------------------------------------------------------
 
 
