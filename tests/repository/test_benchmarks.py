@@ -30,7 +30,7 @@ def test_help_lists_every_module_that_can_be_run_as_a_part() -> None:
 
 
 def test_a_part_that_is_not_there_is_refused_with_those_that_are() -> None:
-    done = _bench("contoller")
+    done = _bench("no_such_part")
     assert done.returncode == 2
-    assert "no part 'contoller'" in done.stderr
+    assert "no part 'no_such_part'" in done.stderr
     assert "controller" in done.stderr
