@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,30 @@ def test_a_file_that_was_no_text_for_a_while_and_came_back_is_in_force_again(
         for wish in wishes(file):
             desk.wish(wish.node, *wish.refused)
         assert desk.state.state == state
+
+
+def test_a_file_that_could_not_be_opened_is_looked_at_again_though_it_did_not_change(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "flowlens.yaml"
+    path.write_text("{}")
+    os.utime(path, (1, 1))  # long settled
+    file = intent.File(path, "n1")
+    none_left = len(os.listdir("/proc/self/fd"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(none_left)]  # no hole below the limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, before[1]))
+    try:
+        wish = file.poll()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in taken:
+            os.close(fd)
+    assert wish is not None
+    assert "Too many open files" in wish.error
+    again = file.poll()
+    assert again is not None
+    assert again.node is not None
 
 
 # a real kernel ---------------------------------------------------------------------------------------
