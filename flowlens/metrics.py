@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 PREFIX = "ebpf_tcp_"
 OTHER = "other"
@@ -91,7 +91,8 @@ RESET_REASON_BITS, RESET_STATE_BITS = 8, 4
 """`reset` details are reason | state << 8 | direction << 12."""
 
 
-class Metric(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Metric:
     """One metric family.
 
     `name` is what a FlowLensConfig calls it; `exposed` what Prometheus sees. `number` is its
@@ -214,7 +215,8 @@ CATALOGUE: tuple[Metric, ...] = (
 )
 
 
-class HealthMetric(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HealthMetric:
     """One family about flow-lens itself; `labels` in the order shown, `buckets` in seconds without +Inf."""
 
     exposed: str
