@@ -138,7 +138,7 @@ class Node:
         for probe in self._observer.tracer.probe_states():
             mark = "up " if probe.up else "off" if probe.reason == probes.OFF else "DOWN"
             reason = f": {probe.reason}" if probe.reason and probe.reason != probes.OFF else ""
-            yield f"  {mark} {probe.hook:<24} {probe.purpose}{reason}"
+            yield f"  {mark} {probe.hook:<26} {probe.purpose}{reason}"
         if self._observer.identity.problem:
             yield f"  names may be missing: {self._observer.identity.problem}"
         yield f"metrics at {self._server.url}/metrics, or run `flowlens top`; Ctrl-C ends"
