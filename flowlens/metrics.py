@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PREFIX = "ebpf_tcp_"
 OTHER = "other"
@@ -91,8 +91,7 @@ RESET_REASON_BITS, RESET_STATE_BITS = 8, 4
 """`reset` details are reason | state << 8 | direction << 12."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One metric family.
 
     `name` is what a FlowLensConfig calls it; `exposed` what Prometheus sees. `number` is its
@@ -215,8 +214,7 @@ CATALOGUE: tuple[Metric, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HealthMetric:
+class HealthMetric(NamedTuple):
     """One family about flow-lens itself; `labels` in the order shown, `buckets` in seconds without +Inf."""
 
     exposed: str

@@ -1,9 +1,8 @@
 """Start, wait for a signal, end.
 
-Programs are attached as early as can be: what counts is not what counts later. A thread loads them, most of which is
-the C library's and the kernel's time; meanwhile this one and another import the rest. So nothing heavy is imported
-at the top here: `config` comes while programs load, and so do `node` and with it series, server, identity;
-Kubernetes' part only where there is a cluster.
+Programs are attached as early as can be: what counts is not what counts later. A thread loads them (kernel.loading);
+meanwhile this one and another import the rest. So nothing heavy is imported at the top here: `config` comes while
+programs load, and so do `node` and with it series, server, identity; Kubernetes' part only where there is a cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from flowlens.agent.errors import StartError
 from flowlens.agent.options import Options
-from flowlens.kernel import core, engines, memory
+from flowlens.kernel import loading as loading_of
+from flowlens.kernel import memory
 from flowlens.kernel.errors import KernelError
 
 if TYPE_CHECKING:
@@ -48,12 +48,10 @@ class Begun:
 
 def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     """Runs an agent until SIGINT or SIGTERM; returns the exit status. Raises StartError."""
-    memory.use_little()
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
-    loading = _Loading(options.engine)
-    loading.start()
+    loading = loading_of.begin(options.engine)
     importing = threading.Thread(target=_import_later, daemon=True)
     importing.start()
     try:
@@ -65,34 +63,12 @@ def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     return 0
 
 
-class _Loading(threading.Thread):
-    """Loads the programs; `result` waits for them and raises what went wrong."""
-
-    def __init__(self, engine: str) -> None:
-        super().__init__(name="load", daemon=True)
-        self._engine = engine
-        self._loaded: core.Loaded | None = None
-        self._error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self._loaded = engines.load(self._engine)
-        except Exception as error:  # noqa: BLE001 - `result` raises it where somebody can answer it
-            self._error = error
-
-    def result(self) -> core.Loaded:
-        self.join()
-        if self._loaded is None:
-            raise self._error or StartError("no programs were loaded")
-        return self._loaded
-
-
 def _import_later() -> None:
     for name in _LATER:
         importlib.import_module(name)
 
 
-def _begin(options: Options, loading: _Loading) -> Begun:
+def _begin(options: Options, loading: loading_of.Loading) -> Begun:
     """Attaches the programs for the configuration to begin with."""
     from flowlens.agent import intent, translation  # noqa: PLC0415 - imported while programs load
     from flowlens.host import cgroupfs  # noqa: PLC0415 - as above

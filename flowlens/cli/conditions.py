@@ -83,7 +83,7 @@ def kernel_types() -> Finding:
         btf.tracepoints(())
     except errors.KernelError as error:
         return _failed("kernel types", error)
-    size = btf.VMLINUX.stat().st_size
+    size = os.stat(btf.VMLINUX).st_size
     return Finding("kernel types", State.OK, f"BTF of {size / 1e6:.1f} MB in {btf.VMLINUX}")
 
 

@@ -7,20 +7,20 @@ written down. Parsing is libbpf's; we only walk single types.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from flowlens.kernel import errors, libbpf
 
-VMLINUX = Path("/sys/kernel/btf/vmlinux")
+VMLINUX = "/sys/kernel/btf/vmlinux"
 _ENUM, _TYPEDEF = 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
 _TYPE_BYTES = 12
 
 
-def available(path: Path = VMLINUX) -> bool:
+def available(path: str | os.PathLike[str] = VMLINUX) -> bool:
     """Does the kernel publish its BTF (CONFIG_DEBUG_INFO_BTF)?"""
-    return path.exists()
+    return os.path.exists(path)
 
 
 def require() -> None:

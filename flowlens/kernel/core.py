@@ -10,8 +10,8 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from flowlens.kernel import btf, errors, libbpf, probes
 
@@ -20,8 +20,7 @@ _LOG_BYTES = 1 << 20
 _EPERM, _ENOENT = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What an engine yields; file descriptors are the receiver's to close.
 
     `failures`: hook -> why its program is not among `programs`. `typed`: attach as tp_btf, without a name.
@@ -37,14 +36,14 @@ class Loaded:
     reset_reasons: Callable[[], Mapping[int, str]]
     typed: bool = True
     way: str = ""
-    links: Mapping[str, int] = field(default_factory=dict)
+    links: Mapping[str, int] = MappingProxyType({})
     always: frozenset[str] = frozenset()
 
 
-def object_path() -> Path:
+def object_path() -> str:
     """The compiled object. Raises errors.Unavailable when it was not built."""
-    path = Path(__file__).parents[1] / "flowlens.bpf.o"
-    if not path.exists():
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "flowlens.bpf.o")
+    if not os.path.exists(path):
         raise errors.Unavailable(f"{path} is missing: build it with `make bpf` (needs clang 14 or newer)")
     return path
 
@@ -93,9 +92,10 @@ def require_privileges() -> None:
 
 
 def _status_field(name: str) -> str:
-    path = Path("/proc/self/status")
+    path = "/proc/self/status"
     try:
-        text = path.read_text(encoding="ascii", errors="replace")
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read()
     except OSError as error:
         raise errors.Unavailable(
             f"capabilities of this process cannot be read ({path}: {error.strerror}): "
@@ -107,7 +107,7 @@ def _status_field(name: str) -> str:
     return "0"
 
 
-def _load_set(path: Path, hooks: frozenset[str]) -> tuple[dict[str, int], dict[str, int]]:
+def _load_set(path: str, hooks: frozenset[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Loads the object with the programs of these hooks only; returns copies of the file descriptors."""
     with _opened(path) as handle:
         lib = libbpf.library()
@@ -116,7 +116,7 @@ def _load_set(path: Path, hooks: frozenset[str]) -> tuple[dict[str, int], dict[s
             found = lib.bpf_object__find_program_by_name(handle, program.name.encode())
             handles[program.hook] = libbpf.pointer(found, f"find program {program.name}")
             lib.bpf_program__set_autoload(handles[program.hook], program.hook in hooks)
-        libbpf.check(lib.bpf_object__load(handle), f"load {path.name}")
+        libbpf.check(lib.bpf_object__load(handle), f"load {os.path.basename(path)}")
         programs = {hook: os.dup(lib.bpf_program__fd(handles[hook])) for hook in sorted(hooks)}
         return dict(_map_fds(handle)), programs
 
@@ -131,7 +131,7 @@ def _map_fds(handle: ctypes.c_void_p) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ctypes.c_void_p]:
+def _opened(path: str) -> Iterator[ctypes.c_void_p]:
     lib = libbpf.library()
     handle = libbpf.pointer(lib.bpf_object__open_file(str(path).encode(), None), f"open {path}")
     try:
@@ -140,7 +140,7 @@ def _opened(path: Path) -> Iterator[ctypes.c_void_p]:
         lib.bpf_object__close(handle)
 
 
-def _failures_one_by_one(path: Path, hooks: frozenset[str]) -> dict[str, str]:
+def _failures_one_by_one(path: str, hooks: frozenset[str]) -> dict[str, str]:
     """The slow way, only when loading all failed: which programs are refused, and in the verifier's words."""
     failures = {}
     for hook in sorted(hooks):
@@ -157,7 +157,7 @@ def _failures_one_by_one(path: Path, hooks: frozenset[str]) -> dict[str, str]:
     return failures
 
 
-def _verifier_words(path: Path, hook: str) -> str:
+def _verifier_words(path: str, hook: str) -> str:
     lib = libbpf.library()
     log = ctypes.create_string_buffer(_LOG_BYTES)
     with _opened(path) as handle:

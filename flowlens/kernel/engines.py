@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from flowlens.kernel import core, errors, probes
 from flowlens.kernel.core import Loaded
 
 CHOICES = ("auto", core.NAME, "bcc")
-_log = logging.getLogger(__name__)
 
 
 def load(engine: str = "auto", way: str | None = None) -> Loaded:
@@ -28,12 +26,18 @@ def _first_that_runs(way: str | None) -> Loaded:
     try:
         return _worth_having(core.load())
     except (errors.Unavailable, errors.LoadFailed) as error:
-        _log.info("engine core does not run here, trying bcc reason=%r", str(error))
+        _tell(error)
         not_core = error
     try:
         return _bcc(way)
     except errors.KernelError as error:
         raise errors.Unavailable(f"no engine runs here. core: {not_core}. bcc: {error}") from error
+
+
+def _tell(error: errors.KernelError) -> None:
+    import logging  # noqa: PLC0415 - 5 ms in which `core`, where it runs, is half loaded
+
+    logging.getLogger(__name__).info("engine core does not run here, trying bcc reason=%r", str(error))
 
 
 def _worth_having(loaded: Loaded) -> Loaded:

@@ -6,7 +6,7 @@ A hook that a kernel lacks degrades the metrics that need it and nothing else.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flowlens import metrics
 
@@ -19,8 +19,7 @@ class Attachment(enum.Enum):
     SOCKETS = "iterator over tracked sockets"
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """`hook`: what users and `metrics.Metric.hooks` call it; `name`: the C function.
 
     `core` programs must load or the agent has nothing to offer. Those not `optional_by_metrics` are
@@ -105,8 +104,7 @@ TWINS = {p.twin_of: p.hook for p in PROGRAMS if p.twin_of}
 """hook -> its second program's hook"""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """State of one hook. `up`: attached, or ready to run. `reason`: why not; "off" when no metric wants it."""
 
     hook: str

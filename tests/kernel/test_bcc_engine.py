@@ -262,7 +262,7 @@ def test_auto_takes_bcc_where_the_kernel_refuses_the_programs_that_count(
     for hook in refused:
         os.close(found.programs[hook])
     left = {"cgroup_mkdir": found.programs["cgroup_mkdir"]}
-    monkeypatch.setattr(core, "load", lambda: dataclasses.replace(found, programs=left, failures=refused))
+    monkeypatch.setattr(core, "load", lambda: found._replace(programs=left, failures=refused))
     monkeypatch.setattr(cache, "Cache", lambda: store)
     loaded = engines.load("auto")
     assert (loaded.engine, loaded.way) == ("bcc", "typed")

@@ -15,11 +15,11 @@ ABSENT = "inet_sk_error_repxyz"
 
 def _ask_for(monkeypatch: pytest.MonkeyPatch, folder: Path, old: bytes, new: bytes) -> None:
     assert len(old) == len(new)
-    content = core.object_path().read_bytes()
+    content = Path(core.object_path()).read_bytes()
     assert old in content
     changed = folder / "changed.bpf.o"
     changed.write_bytes(content.replace(old, new))
-    monkeypatch.setattr(core, "object_path", lambda: changed)
+    monkeypatch.setattr(core, "object_path", lambda: str(changed))
 
 
 def test_a_tracepoint_that_the_kernel_lacks_costs_its_program_only(

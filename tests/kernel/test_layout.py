@@ -20,7 +20,7 @@ BPF = Path(__file__).parents[2] / "bpf"
 
 @cache
 def _types() -> list[dict[str, Any]]:
-    command = ["bpftool", "-j", "btf", "dump", "file", str(core.object_path())]
+    command = ["bpftool", "-j", "btf", "dump", "file", core.object_path()]
     return list(
         json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)["types"]
     )

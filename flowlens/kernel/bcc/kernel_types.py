@@ -108,7 +108,7 @@ class Types:
 
 
 @contextmanager
-def opened(path: Path = btf.VMLINUX) -> Iterator[Types]:
+def opened(path: Path = Path(btf.VMLINUX)) -> Iterator[Types]:
     """The types in a file of raw BTF. Raises errors.SystemCallFailed when it cannot be read."""
     lib = libbpf.library()
     lib.btf__parse_raw.restype = ctypes.c_void_p

@@ -44,7 +44,7 @@ class Headers:
         return tuple(f"-I{self.build / part}" for part in (*parts, "include/generated/uapi"))
 
 
-def choose(way: str | None, *, types: Path = btf.VMLINUX) -> Way:
+def choose(way: str | None, *, types: Path = Path(btf.VMLINUX)) -> Way:
     """The best way this node allows, or the one asked for. Raises errors.Unavailable where it cannot be had."""
     if way is not None:
         wanted = Way(way)
@@ -64,7 +64,7 @@ def release(text: str | None = None) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def kernel_build(way: Way, headers: Headers | None, *, types: Path = btf.VMLINUX) -> str:
+def kernel_build(way: Way, headers: Headers | None, *, types: Path = Path(btf.VMLINUX)) -> str:
     """Identifies the kernel build: release and version, and the content of its BTF or the state of its headers."""
     uname = os.uname()
     parts = [uname.release, uname.version, uname.machine]
