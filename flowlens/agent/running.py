@@ -1,13 +1,12 @@
 """Start, wait for a signal, end.
 
 Programs are attached as early as can be: what counts is not what counts later. A thread loads them (kernel.loading);
-meanwhile this one and another import the rest. So nothing heavy is imported at the top here: `config` comes while
-programs load, and so do `node` and with it series, server, identity; Kubernetes' part only where there is a cluster.
+meanwhile this one imports what it needs to attach them, and everything else (`node`, and with it series, server,
+identity) only then: an import in a second thread would have the first wait for each system call's return.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import platform
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from flowlens.kernel import tracer
 
 logger = logging.getLogger(__name__)
-_LATER = ("flowlens.agent.node", "flowlens.server.running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +50,12 @@ def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
     loading = loading_of.begin(options.engine)
-    importing = threading.Thread(target=_import_later, daemon=True)
-    importing.start()
     try:
         begun = _begin(options, loading)
     finally:
         loading.join()
-    importing.join()
     _serve(begun, ending, announce)
     return 0
-
-
-def _import_later() -> None:
-    for name in _LATER:
-        importlib.import_module(name)
 
 
 def _begin(options: Options, loading: loading_of.Loading) -> Begun:
@@ -82,8 +72,9 @@ def _begin(options: Options, loading: loading_of.Loading) -> Begun:
         # A file that is wrong at start is no reason to run with something that nobody asked for.
         raise StartError(wish.error if wish else "no configuration")
     owner_pid = cgroupfs.find_mount(options.host_cgroup) is None
+    settings = translation.settings_of(wish.node, owner_pid=owner_pid)
     try:
-        running = tracer.Tracer(loading.result(), translation.settings_of(wish.node, owner_pid=owner_pid))
+        running = tracer.Tracer(loading.result(), settings)
         running.start()
     except (KernelError, OSError) as error:
         raise StartError(str(error)) from error
@@ -91,7 +82,7 @@ def _begin(options: Options, loading: loading_of.Loading) -> Begun:
 
 
 def _serve(begun: Begun, ending: threading.Event, announce: Callable[[str], None]) -> None:
-    from flowlens.agent import node  # noqa: PLC0415 - imported by then, and heavy
+    from flowlens.agent import node  # noqa: PLC0415 - heavy, and the programs count by now
 
     agent = node.Node(begun)
     try:
