@@ -71,7 +71,7 @@ static __always_inline int begin_connect(struct fl_settings *set, struct sock *s
 	struct ends ends = {};
 	u16 port = FIELD(sk, __sk_common.skc_num);
 
-	owner_of(&owner, set, sk, ROLE_CLIENT, pid);
+	owner_of(&owner, set, tp, ROLE_CLIENT, pid);
 	ends_of(&ends, &sk->__sk_common, owner.family, port, pid);
 	if (s) {
 		s->owner = owner;
@@ -95,7 +95,7 @@ static __always_inline int begin_connect(struct fl_settings *set, struct sock *s
 	return 0;
 }
 
-static __always_inline int begin_listen(struct fl_settings *set, struct sock *sk)
+static __always_inline int begin_listen(struct fl_settings *set, struct sock *sk, struct tcp_sock *tp)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct fl_socket *s = SOCKET_NEW(sockets, sk);
@@ -105,7 +105,7 @@ static __always_inline int begin_listen(struct fl_settings *set, struct sock *sk
 		return 0;
 	}
 	s->pid = pid;
-	owner_of(&s->owner, set, sk, ROLE_SERVER, pid);
+	owner_of(&s->owner, set, tp, ROLE_SERVER, pid);
 	s->listener = 1;
 	s->since_ns = 0;
 	s->open = OPEN_NO;
@@ -133,7 +133,7 @@ static __always_inline int accepted(struct fl_settings *set, struct sock *sk, st
 	struct fl_owner owner = {};
 	struct ends ends = {};
 
-	owner_of(&owner, set, sk, ROLE_SERVER, pid);
+	owner_of(&owner, set, tp, ROLE_SERVER, pid);
 	ends_of(&ends, &sk->__sk_common, owner.family, FIELD(sk, __sk_common.skc_num), pid);
 	if (s) {
 		s->owner = owner;
@@ -178,7 +178,7 @@ static __always_inline int connect_failed(struct fl_settings *set, struct sock *
 	if (s && s->owner.netns)
 		owner = s->owner;
 	else
-		owner_of(&owner, set, sk, ROLE_CLIENT, 0);
+		owner_of(&owner, set, tp, ROLE_CLIENT, 0);
 	ends_of(&ends, &sk->__sk_common, owner.family, local_port_of(sk, tp), s ? s->pid : 0);
 	if (s)
 		count_late_connect(set, s, &ends);
@@ -250,11 +250,11 @@ HOOK(inet_sock_set_state, struct sock *sk, int old, int new)
 	tp = TCP(sk);
 	if (!set || !tp)
 		return 0;
-	return new == TCP_SYN_SENT ? begin_connect(set, sk, tp) : begin_listen(set, sk);
+	return new == TCP_SYN_SENT ? begin_connect(set, sk, tp) : begin_listen(set, sk, tp);
 }
 
 /* The kernel does not run a program on top of itself: an event of a packet or a timer that interrupts this very program is kept
- * from it. On CPUs that serve applications and network cards alike that is one in a few hundred (docs/limits.md), so there are
+ * from it. On CPUs that serve applications and network cards alike that is up to one in a hundred (decision 0004), so there are
  * two programs, and what interrupts one is told to the other. Connects and listens come from system calls, which interrupt
  * nothing. */
 AGAIN(inet_sock_set_state, struct sock *sk, int old, int new)

@@ -51,17 +51,14 @@ static __always_inline u8 family_of(struct sock_common *common)
 	return is_v4_mapped((u8 *)&peer) ? 4 : 6;
 }
 
-/* Owner of a full TCP socket: the cgroup stored in it when it was made; an accepted socket has its listener's. TCP() again, though
- * callers have asked: for each pointer loaded from a hook's own argument the verifier (since 6.2) walks the kernel's BTF from end
- * to end four times, 2 ms, to learn whether to trust it (btf_nested_type_is_trusted()); what a helper returned it does not ask. */
-static __always_inline void owner_of(struct fl_owner *owner, struct fl_settings *set, struct sock *sk, u8 role, u32 pid)
+/* Owner of a full TCP socket: the cgroup stored in it when it was made; an accepted socket has its listener's. It takes what TCP()
+ * returned and not a hook's argument: for each pointer loaded from the latter the verifier (since 6.2) walks the kernel's BTF from
+ * end to end four times, 2 ms, to learn whether to trust it (btf_nested_type_is_trusted()). */
+static __always_inline void owner_of(struct fl_owner *owner, struct fl_settings *set, struct tcp_sock *tp, u8 role, u32 pid)
 {
-	struct net *net;
+	struct sock *sk = (struct sock *)tp;
+	struct net *net = FIELD(sk, __sk_common.skc_net.net);
 
-	sk = (struct sock *)TCP(sk);
-	if (!sk)
-		return;
-	net = FIELD(sk, __sk_common.skc_net.net);
 	owner->cgroup = CGROUP_ID(sk);
 	owner->netns = FIELD(net, ns.inum);
 	owner->family = family_of(&sk->__sk_common);

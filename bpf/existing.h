@@ -4,7 +4,7 @@
 #define FL_EXISTING_H
 
 #if SOCKET_STORAGE
-static __always_inline void adopt_listener(struct fl_settings *set, struct sock *sk, u32 pid)
+static __always_inline void adopt_listener(struct fl_settings *set, struct sock *sk, struct tcp_sock *tp, u32 pid)
 {
 	struct fl_socket *s = SOCKET_NEW(sockets, sk);
 
@@ -12,7 +12,7 @@ static __always_inline void adopt_listener(struct fl_settings *set, struct sock 
 		return;
 	s->pid = pid;
 	s->listener = 1;
-	owner_of(&s->owner, set, sk, ROLE_SERVER, pid);
+	owner_of(&s->owner, set, tp, ROLE_SERVER, pid);
 }
 
 static __always_inline void adopt_connection(struct fl_settings *set, struct sock *sk, struct tcp_sock *tp, u32 pid)
@@ -28,7 +28,7 @@ static __always_inline void adopt_connection(struct fl_settings *set, struct soc
 	find_end(&end, sk);
 	listening = bpf_map_lookup_elem(MAP(listeners), &end);
 	pid = listening ? *listening : pid;
-	owner_of(&owner, set, sk, listening ? ROLE_SERVER : ROLE_CLIENT, pid);
+	owner_of(&owner, set, tp, listening ? ROLE_SERVER : ROLE_CLIENT, pid);
 	LOCK(s);
 	if (!s->owner.netns || (s->owner.role == ROLE_UNKNOWN && !s->listener)) {
 		s->owner = owner;
@@ -54,7 +54,7 @@ static __always_inline void adopt_listening(struct fl_settings *set, struct sock
 	find_end(&end, sk);
 	bpf_map_update_elem(MAP(listeners), &end, &pid, BPF_NOEXIST);
 	if (tp)
-		adopt_listener(set, sk, pid);
+		adopt_listener(set, sk, tp, pid);
 }
 
 FILES(adopt)

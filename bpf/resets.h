@@ -28,7 +28,7 @@ static __always_inline int reset_of_socket(struct fl_settings *set, struct sock 
 	if (s && s->owner.netns)
 		owner = s->owner;
 	else
-		owner_of(&owner, set, sk, ROLE_UNKNOWN, 0);
+		owner_of(&owner, set, tp, ROLE_UNKNOWN, 0);
 	ends_of(&ends, &sk->__sk_common, owner.family, local_port_of(sk, tp), s ? s->pid : 0);
 	if (wanted(set, owner.role, ends.local_port, ends.remote_port))
 		count(set, &owner, METRIC_RESET, reset_detail(direction, state, reason), 0, 1, 0, &ends);

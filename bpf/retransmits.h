@@ -58,7 +58,7 @@ static __always_inline struct fl_socket *meet(struct fl_settings *set, struct so
 
 	if (!s)
 		return 0;
-	owner_of(&s->owner, set, sk, ROLE_UNKNOWN, 0);
+	owner_of(&s->owner, set, tp, ROLE_UNKNOWN, 0);
 	s->retransmitted = FIELD(tp, total_retrans) - PEEK((struct tcp_skb_cb *)skb->cb, tcp_gso_segs);
 	return s;
 }
@@ -85,7 +85,7 @@ HOOK(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 		s->retransmitted += gained;
 	} else {
 		lost(LOSS_SOCKETS_NO_MEMORY);
-		owner_of(&owner, set, sk, ROLE_UNKNOWN, 0);
+		owner_of(&owner, set, tp, ROLE_UNKNOWN, 0);
 		gained = PEEK((struct tcp_skb_cb *)skb->cb, tcp_gso_segs);
 	}
 	ends_of(&ends, &sk->__sk_common, owner.family, FIELD(sk, __sk_common.skc_num), s ? s->pid : 0);
@@ -107,16 +107,17 @@ HOOK(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 HOOK(tcp_retransmit_synack, struct sock *sk, struct request_sock *req)
 {
 	struct fl_settings *set = settings_now();
+	struct tcp_sock *tp = TCP(sk);
 	struct fl_owner owner = {};
 	struct ends ends = {};
 	struct fl_socket *s;
 	u32 pid;
 
-	if (!set || !TCP(sk))
+	if (!set || !tp)
 		return 0;
 	s = SOCKET_GET(sockets, sk);
 	pid = s ? s->pid : 0;
-	owner_of(&owner, set, sk, ROLE_SERVER, pid);
+	owner_of(&owner, set, tp, ROLE_SERVER, pid);
 	owner.family = family_of(&req->__req_common);
 	ends_of(&ends, &req->__req_common, owner.family, FIELD(req, __req_common.skc_num), pid);
 	if (wanted(set, ROLE_SERVER, ends.local_port, ends.remote_port))

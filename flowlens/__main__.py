@@ -1,12 +1,12 @@
 """The first lines that run: `flowlens agent` begins to load its programs before anything else is imported.
 
-What a container does in its first moments is counted only from when they are attached, and reading a command line
-takes as long as a third of it.
+What a container does in its first moments is counted only from when they are attached.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +16,8 @@ def main() -> int:
     if _will_load(sys.argv[1:]):
         from flowlens.kernel import loading  # noqa: PLC0415 - no other command loads programs here
 
+        # From now on there is something to end; `agent.run` takes the signal over.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         loading.begin_early()
     from flowlens import cli  # noqa: PLC0415 - comes after
 
@@ -23,10 +25,14 @@ def main() -> int:
 
 
 def _will_load(words: Sequence[str]) -> bool:
-    """Is it an agent, by the engine that is chosen when nobody says which?"""
-    if words[:1] != ["agent"] or os.environ.get("FLOWLENS_ENGINE"):
+    """Is it an agent, by the engine that is chosen when nobody says which? Manifests say so: --engine=auto."""
+    if words[:1] != ["agent"] or {"-h", "--help"} & set(words):
         return False
-    return not any(word in {"-h", "--help"} or word.startswith("--e") for word in words)
+    engine = os.environ.get("FLOWLENS_ENGINE") or "auto"
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        if word.startswith("--e"):  # as argparse abbreviates; the last one holds
+            engine = word.partition("=")[2] or following
+    return engine == "auto"
 
 
 if __name__ == "__main__":

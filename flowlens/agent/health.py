@@ -35,7 +35,7 @@ class ConfigState:
     @property
     def error(self) -> str:
         """All of them in words, "" if there is none."""
-        return "; ".join(one.message for one in self.problems)
+        return intent.in_words(self.problems)
 
     @property
     def state(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,11 @@ class Refusal:
     uid: str = ""
 
 
+def in_words(refused: Iterable[Refusal]) -> str:
+    """All their messages, "" if there are none."""
+    return "; ".join(one.message for one in refused)
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """How things should be: the configuration in force (None: the one wished last), and all that is refused now."""
@@ -40,7 +46,7 @@ class Wish:
     @property
     def error(self) -> str:
         """Why what is refused is refused, "" if nothing is."""
-        return "; ".join(one.message for one in self.refused)
+        return in_words(self.refused)
 
 
 class Intent(Protocol):

@@ -2,7 +2,7 @@
 
 Programs are attached as early as can be: what counts is not what counts later. A thread loads them (kernel.loading);
 meanwhile this one imports what it needs to attach them, and everything else (`node`, and with it series, server,
-identity) only then: an import in a second thread would have the first wait for each system call's return.
+identity) only then: an import in a second thread delayed attaching by some 30 ms (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def run(options: Options, *, announce: Callable[[str], None] = print) -> int:
     loading = loading_of.begin(options.engine)
     try:
         begun = _begin(options, loading)
-    finally:
-        loading.join()
+    except BaseException:
+        loading.drop()
+        raise
     _serve(begun, ending, announce)
     return 0
 

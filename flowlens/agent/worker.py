@@ -19,6 +19,7 @@ from collections.abc import Callable
 from flowlens import config
 from flowlens.agent import health, intent, observer
 from flowlens.kernel import errors
+from flowlens.kube import backoff
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ class Worker:
         self._clock = clock
         self._wanted = seen.config
         self._try_at: float | None = None
-        self._wait_seconds = AGAIN_SECONDS
+        self._waits = backoff.Backoff(
+            AGAIN_SECONDS, MOST_AGAIN_SECONDS, chance=lambda: 0.0
+        )  # a node's own kernel: no crowd
         self._seen, self._wishes = seen, wishes
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -121,7 +124,8 @@ class Worker:
             self.state, refused=wish.refused, errors=self.state.errors + len(fresh)
         )
         if wish.node is not None and wish.node != self._wanted:
-            self._wanted, self._try_at, self._wait_seconds = wish.node, self._clock(), AGAIN_SECONDS
+            self._wanted, self._try_at = wish.node, self._clock()
+            self._waits.succeeded()
 
     def _put_in_force(self, node: config.NodeConfig) -> None:
         try:
@@ -149,5 +153,4 @@ class Worker:
                 "configuration not in force, trying again until it is: %s", message, exc_info=is_ours
             )
         self.state = dataclasses.replace(self.state, failed=failed, errors=self.state.errors + 1)
-        self._try_at = self._clock() + self._wait_seconds
-        self._wait_seconds = min(2 * self._wait_seconds, MOST_AGAIN_SECONDS)
+        self._try_at = self._clock() + self._waits.wait_seconds()

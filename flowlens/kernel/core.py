@@ -39,6 +39,11 @@ class Loaded(NamedTuple):
     links: Mapping[str, int] = MappingProxyType({})
     always: frozenset[str] = frozenset()
 
+    def close(self) -> None:
+        """For programs that nobody wants after all."""
+        for fd in (*self.links.values(), *self.maps.values(), *self.programs.values()):
+            os.close(fd)
+
 
 def object_path() -> str:
     """The compiled object. Raises errors.Unavailable when it was not built."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from flowlens.kernel import core, errors, probes
 from flowlens.kernel.core import Loaded
 
@@ -35,7 +33,7 @@ def _first_that_runs(way: str | None) -> Loaded:
 
 
 def _tell(error: errors.KernelError) -> None:
-    import logging  # noqa: PLC0415 - 5 ms in which `core`, where it runs, is half loaded
+    import logging  # noqa: PLC0415 - 5 ms that need not pass before the programs are loaded
 
     logging.getLogger(__name__).info("engine core does not run here, trying bcc reason=%r", str(error))
 
@@ -44,8 +42,7 @@ def _worth_having(loaded: Loaded) -> Loaded:
     """`loaded`, unless this kernel refused all the programs that count; then errors.LoadFailed, nothing left open."""
     if any(probes.BY_HOOK[hook].core for hook in loaded.programs):
         return loaded
-    for fd in (*loaded.maps.values(), *loaded.programs.values()):
-        os.close(fd)
+    loaded.close()
     reasons = (reason for hook, reason in loaded.failures.items() if probes.BY_HOOK[hook].core)
     raise errors.LoadFailed(f"no program that counts could be loaded: {next(reasons, '')}")
 

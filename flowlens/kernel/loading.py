@@ -1,12 +1,11 @@
 """Programs are loaded in a thread of their own: that is the C library's and the kernel's time, and Python goes on meanwhile.
 
 `flowlens agent` begins with it before it has read its command line, so this module and what it imports (core, probes,
-metrics) import little: no dataclasses, no pathlib, no logging, 25 ms together (measured).
+metrics) import little: no dataclasses, no pathlib, no logging.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 
 from flowlens.kernel import engines, memory
@@ -32,18 +31,20 @@ class Loading(threading.Thread):
             self._error = error
 
     def result(self) -> Loaded:
+        """Hands them over: whoever asked closes them."""
         self.join()
         if self._loaded is None:
-            raise self._error or RuntimeError("the thread that loads programs was not started")
-        return self._loaded
+            raise self._error or RuntimeError(
+                "the thread that loads programs was not started, or was asked before"
+            )
+        loaded, self._loaded = self._loaded, None
+        return loaded
 
     def drop(self) -> None:
-        """For programs that nobody wants after all."""
+        """Nobody will ask for them."""
         self.join()
         if self._loaded is not None:
-            for fds in (self._loaded.maps, self._loaded.programs, self._loaded.links):
-                for fd in fds.values():
-                    os.close(fd)
+            self._loaded.close()
             self._loaded = None
 
 

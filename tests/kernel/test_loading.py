@@ -18,18 +18,13 @@ def _programs_held() -> int:
     return sum(target == "anon_inode:bpf-prog" for target in held)
 
 
-def _close(loaded: core.Loaded) -> None:
-    for fd in (*loaded.maps.values(), *loaded.programs.values()):
-        os.close(fd)
-
-
 def test_what_was_begun_early_is_what_the_agent_gets() -> None:
     loading.begin_early()
     early = loading._early[-1]
     asked = loading.begin("auto")
     assert asked is early
     assert not loading._early
-    _close(asked.result())
+    asked.result().close()
 
 
 def test_programs_of_an_engine_that_nobody_asked_for_are_gone_again() -> None:
@@ -38,7 +33,14 @@ def test_programs_of_an_engine_that_nobody_asked_for_are_gone_again() -> None:
     asked = loading.begin("core")
     loaded = asked.result()
     assert _programs_held() == before + len(loaded.programs)
-    _close(loaded)
+    loaded.close()
+    assert _programs_held() == before
+
+
+def test_programs_that_nobody_asks_for_any_more_are_gone() -> None:
+    before = _programs_held()
+    asked = loading.begin("core")
+    asked.drop()
     assert _programs_held() == before
 
 
@@ -60,6 +62,9 @@ def test_what_went_wrong_is_raised_where_the_programs_are_asked_for(monkeypatch:
         ("agent --help", False),
         ("agent --engine bcc", False),
         ("agent --eng=core", False),
+        ("agent --engine=auto --listen [::]:2112", True),
+        ("agent --engine auto", True),
+        ("agent --engine=auto --engine=bcc", False),
         ("check", False),
         ("top --once", False),
         ("", False),
@@ -70,5 +75,19 @@ def test_only_an_agent_with_the_usual_engine_begins_early(
 ) -> None:
     monkeypatch.delenv("FLOWLENS_ENGINE", raising=False)
     assert entry._will_load(line.split()) == loads
-    monkeypatch.setenv("FLOWLENS_ENGINE", "bcc")
-    assert not entry._will_load(line.split())
+
+
+@pytest.mark.parametrize(
+    ("variable", "line", "loads"),
+    [
+        ("bcc", "agent", False),
+        ("auto", "agent", True),
+        ("", "agent", True),
+        ("bcc", "agent --engine=auto", True),
+    ],
+)
+def test_the_variable_names_the_engine_unless_a_flag_does(
+    monkeypatch: pytest.MonkeyPatch, variable: str, line: str, loads: bool
+) -> None:
+    monkeypatch.setenv("FLOWLENS_ENGINE", variable)
+    assert entry._will_load(line.split()) == loads
